@@ -1,0 +1,74 @@
+"""Checkpoints that are whole or not there, and are verified before they are believed."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+
+from resnet_lab.record import sync
+
+
+class VerifiedCheckpointIO(CheckpointIO):
+    """Writes beside the target, keeps the generation before, and stores a sha256 that each load checks.
+
+    Only tensors and plain types are unpickled.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        content = buffer.getbuffer()
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                file.write(hashlib.sha256(content).digest())
+                file.write(content)
+                file.flush()
+                sync(file.fileno())
+            if path.exists():
+                os.replace(path, previous(path))
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        sync(folder)
+        os.close(folder)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        checkpoint = read_checkpoint(Path(path))
+        if checkpoint is None:
+            raise ValueError(f"{path} is not a whole checkpoint of ours: its checksum does not hold")
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def previous(path: Path) -> Path:
+    return path.with_name(f"previous-{path.name}")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The checkpoint on the CPU, or None if it is cut off or altered."""
+    raw = path.read_bytes()
+    digest, content = raw[:32], raw[32:]
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return checkpoint
+
+
+def newest_whole(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """`path` or else the generation before it, whichever is the newest that can be read."""
+    for candidate in (path, previous(path)):
+        if candidate.exists() and (checkpoint := read_checkpoint(candidate)) is not None:
+            return candidate, checkpoint
+    return None

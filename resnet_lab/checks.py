@@ -1,0 +1,26 @@
+"""Errors that name the argument, what is allowed and what was given."""
+
+from collections.abc import Collection
+
+
+class UserError(Exception):
+    """Something the user can mend: shown as one message, without a traceback."""
+
+
+def check_positive(**sizes: int) -> None:
+    """Raise ValueError unless each size is a positive integer."""
+    check_at_least(1, **sizes)
+
+
+def check_at_least(least: int, **sizes: int) -> None:
+    """Raise ValueError unless each size is an integer not below `least`."""
+    allowed = {0: "zero or a positive integer", 1: "a positive integer"}.get(least, f"an integer >= {least}")
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < least:
+            raise ValueError(f"{name} must be {allowed}, got {size!r}")
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
+    """Raise ValueError unless value is one of the allowed words."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")

@@ -1,0 +1,197 @@
+"""The LightningModule: cross-entropy, exact errors, learning rate. It knows no architecture and no dataset."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from resnet_lab.data.batches import Batch
+from resnet_lab.schedule import MultiStepWarmup, Plateau
+
+# Iterations between looks for a loss that is not finite; looking waits for the device.
+CHECK_EVERY = 50
+
+
+class NonFiniteLoss(Exception):
+    """Training diverged: the loss became infinite or not a number."""
+
+
+class Tally(nn.Module):
+    """Sums over images: how many, how many wrong, and their loss; counted on the device."""
+
+    images: Tensor
+    wrong: Tensor
+    wrong_top5: Tensor
+    loss: Tensor
+
+    def __init__(self, top5: bool) -> None:
+        super().__init__()
+        self.top5 = top5
+        for name in ("images", "wrong", "wrong_top5"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+        self.register_buffer("loss", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def add(self, logits: Tensor, labels: Tensor, mean_loss: Tensor) -> Tensor:
+        """Count a batch of logits (N, classes); return how many of it are wrong."""
+        wrong = (logits.argmax(1) != labels).sum()
+        self.images += len(labels)
+        self.wrong += wrong
+        self.loss += mean_loss.double() * len(labels)
+        if self.top5:
+            self.wrong_top5 += len(labels) - (logits.topk(5).indices == labels[:, None]).sum()
+        return wrong
+
+    def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Mean loss and errors in percent over all processes' images, and start anew.
+
+        `reduce` sums a tensor over the processes.
+        """
+        sums = torch.stack([self.images, self.wrong, self.wrong_top5]).double()
+        images, wrong, wrong_top5, loss = reduce(torch.cat([sums, self.loss[None]])).tolist()
+        for buffer in self.buffers():
+            buffer.zero_()
+        means = {"loss": loss / images, "error": 100 * wrong / images}
+        return means | ({"error_top5": 100 * wrong_top5 / images} if self.top5 else {})
+
+
+class Classifier(LightningModule):
+    """A network in training on single-label images.
+
+    Args:
+        net: from (N, C, H, W) images to (N, num_classes) logits.
+        optimizer: makes the optimizer from the parameters.
+        schedule: makes the schedule from the optimizer; it steps once an iteration, a Plateau once an
+            evaluation.
+        num_classes: with more than five, the top-5 error is counted, too.
+
+    Logs, at each evaluation, train/* (over the iterations since the last one, augmented, while the
+    weights change, as the paper plots it) and val/*; after a test, test/* and train_clean/*.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Callable[[Optimizer], LRScheduler],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.diverged_at: Tensor
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        top5 = num_classes > 5
+        self.register_buffer("diverged_at", torch.tensor(-1), persistent=False)
+        self._recent_lr: deque[float] = deque(maxlen=CHECK_EVERY)
+        for name in ("train", "val", "test", "train_clean"):
+            self.add_module(f"{name}_tally", Tally(top5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images)
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.net.parameters())
+        schedule = self.make_schedule(optimizer)
+        how = (
+            {"interval": "epoch", "monitor": schedule.monitor}
+            if isinstance(schedule, Plateau)
+            else {"interval": "step"}
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **how}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        logits = self(batch.images)
+        loss = F.cross_entropy(logits, batch.labels)
+        wrong = self.tally("train").add(logits, batch.labels, loss)
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, MultiStepWarmup) and schedule.warming:
+            self._observe(schedule, wrong, batch)
+        self._watch(loss)
+        return loss * batch.weight
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int) -> None:
+        self._evaluate(("test", "train_clean")[dataloader_idx], batch)
+
+    def on_validation_start(self) -> None:
+        self._check_finite()
+        if self.trainer.world_size > 1:
+            self._average_statistics()
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.state.fn == "fit":
+            self._log("train")
+        self._log("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log("test")
+        self._log("train_clean")
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if metric is None:
+            scheduler.step()
+        else:
+            scheduler.step(metric)
+
+    def tally(self, name: str) -> Tally:
+        tally = getattr(self, f"{name}_tally")
+        assert isinstance(tally, Tally)
+        return tally
+
+    def _evaluate(self, name: str, batch: Batch) -> None:
+        logits = self(batch.images)
+        self.tally(name).add(logits, batch.labels, F.cross_entropy(logits, batch.labels))
+
+    def _log(self, name: str) -> None:
+        means = self.tally(name).take(self._sum_over_processes)
+        self.log_dict(
+            {f"{name}/{key}": torch.tensor(value, dtype=torch.float64) for key, value in means.items()},
+            logger=False,
+            sync_dist=False,
+        )
+
+    def _observe(self, schedule: MultiStepWarmup, wrong: Tensor, batch: Batch) -> None:
+        counts = torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])
+        all_wrong, all_images = self._sum_over_processes(counts.double())
+        schedule.observe(100 * all_wrong / all_images)
+
+    def _sum_over_processes(self, tensor: Tensor) -> Tensor:
+        total = self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
+
+    def _average_statistics(self) -> None:
+        """Give all processes the mean of their running means and variances, so that they evaluate one net."""
+        for buffer in self.net.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
+
+    def _watch(self, loss: Tensor) -> None:
+        """Note on the device where the loss was first not finite, and look there now and then."""
+        here = torch.full_like(self.diverged_at, self.global_step)
+        self.diverged_at = torch.where((self.diverged_at < 0) & ~loss.isfinite(), here, self.diverged_at)
+        self._recent_lr.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        if self.global_step % CHECK_EVERY == 0:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        # the latest over the processes: all of them stop, or none
+        step = int(self.trainer.strategy.reduce(self.diverged_at, reduce_op="max"))
+        if step < 0:
+            return
+        ago = self.global_step - step
+        lr = self._recent_lr[-1 - min(ago, len(self._recent_lr) - 1)]
+        epoch, batch = divmod(step, int(self.trainer.num_training_batches))
+        raise NonFiniteLoss(
+            f"the loss is not finite at iteration {step} (epoch {epoch}, batch {batch}), lr {lr:g}; "
+            "try a smaller optimizer.lr"
+        )

@@ -1,0 +1,90 @@
+"""How a sweep is going: a live table on a terminal, lines elsewhere, and a closing table."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from resnet_lab.record import Run
+
+
+class ShownJob(Protocol):
+    """What the table needs of a job."""
+
+    run: Run
+    config: dict[str, Any]
+    status: str
+    reason: str
+
+
+class JobsTable:
+    """A context: shows the jobs while it is open, and once more when it closes."""
+
+    EVERY = 1.0  # seconds between looks at the runs' curves
+
+    def __init__(self, jobs: Sequence[ShownJob]) -> None:
+        self.jobs = jobs
+        self.console = Console(highlight=False)
+        self.told: dict[str, str] = {}
+        self.drawn = 0.0
+        self.live = Live(console=self.console, transient=True, auto_refresh=False)
+
+    def __enter__(self) -> "JobsTable":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def refresh(self) -> None:
+        if not self.console.is_terminal:
+            self._tell_changes()
+        elif time.monotonic() - self.drawn > self.EVERY:
+            self.live.update(self._table(), refresh=True)
+            self.drawn = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+        else:
+            self._tell_changes()
+        self.console.print(self._table())
+        for job in self.jobs:
+            if job.reason:
+                self.console.print(f"{name(job)} {job.status}: {job.reason}", soft_wrap=True)
+
+    def _tell_changes(self) -> None:
+        for job in self.jobs:
+            if job.status != self.told.get(name(job), "waiting"):
+                self.told[name(job)] = job.status
+                self.console.print(f"{name(job)} {job.status} {progress(job)}".rstrip(), soft_wrap=True)
+
+    def _table(self) -> Table:
+        table = Table("run", "status", "iteration", "train error %", "val error %", box=None)
+        for job in self.jobs:
+            if job.status != "waiting" or not self.console.is_terminal:
+                table.add_row(name(job), job.status, *latest(job))
+        waiting = sum(job.status == "waiting" for job in self.jobs)
+        if waiting and self.console.is_terminal:
+            table.add_row(f"{waiting} more", "waiting")
+        return table
+
+
+def name(job: ShownJob) -> str:
+    return f"{job.run.directory.parent.name}/{job.run.directory.name}"
+
+
+def latest(job: ShownJob) -> tuple[str, str, str]:
+    """Iteration and errors at the last evaluation."""
+    rows = job.run.metrics()
+    if not rows:
+        return ("", "", "")
+    row = rows[-1]
+    done = f"{row['step']}/{job.config['iterations']}"
+    return done, f"{float(row['train_error']):.2f}", f"{float(row['val_error']):.2f}"
+
+
+def progress(job: ShownJob) -> str:
+    iteration, train_error, val_error = latest(job)
+    return f"{iteration}: train error {train_error} %, val error {val_error} %" if iteration else ""

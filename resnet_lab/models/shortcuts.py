@@ -1,0 +1,39 @@
+"""Shortcut connections (Section 3.3): what a residual block adds to the output of its layers."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SHORTCUTS = ("none", "A", "B", "C")
+
+
+class PadShortcut(nn.Module):
+    """Option A: subsample with `stride` and append zero channels; no parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.extra_channels = out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
+
+
+def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """The 1x1 convolution W_s of Equation 2, with batch normalization."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def shortcut_connection(option: str, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """The shortcut of one residual block.
+
+    `A` pads where the dimensions increase, `B` projects there, `C` projects everywhere; where nothing
+    changes shape, A and B are the identity. It maps (N, in_channels, H, W) to
+    (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    """
+    same_shape = in_channels == out_channels and stride == 1
+    if option == "C" or (option == "B" and not same_shape):
+        return projection(in_channels, out_channels, stride)
+    return nn.Identity() if same_shape else PadShortcut(in_channels, out_channels, stride)

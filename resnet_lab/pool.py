@@ -1,0 +1,194 @@
+"""The launcher of our sweeps: jobs in parallel on one machine, each a fresh process with a frozen config."""
+
+import json
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from resnet_lab.checks import UserError, check_positive
+from resnet_lab.compose import command, environment, freeze, prepare
+from resnet_lab.jobs_table import JobsTable
+from resnet_lab.record import EXIT_INTERRUPTED, Run, add_to_plan
+
+
+class Job:
+    """One run of the sweep and, while it runs, its process."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.run = Run(config["run_dir"])
+        self.status = "waiting"
+        self.reason = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self.slot = -1
+
+    def start(self, slot: int, extra: dict[str, str]) -> None:
+        """Start the process, unless the run is complete or cannot be had."""
+        try:
+            run = prepare(self.config)
+        except UserError as error:
+            self.status, self.reason = "failed", str(error)
+            return
+        if run is None:
+            self.status = "completed"
+            return
+        with run.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                command(run), env=environment(self.config) | extra, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.slot, self.status = slot, "running"
+
+    def poll(self) -> None:
+        """Note how it ended, if it has."""
+        if self.process is None or (code := self.process.poll()) is None:
+            return
+        status = self.run.status()
+        # the exit code and the record must agree before a run counts as complete
+        self.status = status if status in ("completed", "interrupted") and code in (0, EXIT_INTERRUPTED) else "failed"
+        if self.status != "completed":
+            reason = self.run.record().get("error") if status != "interrupted" or code == EXIT_INTERRUPTED else None
+            self.reason = f"{reason or f'exit code {code}'}; see {self.run.log_path}"
+        self.process, self.slot = None, -1
+
+
+class PoolLauncher(Launcher):
+    """Runs the jobs of a sweep `n_jobs` at a time; one that fails does not stop the others.
+
+    On the CPU the cores are shared out between the jobs; with GPUs each job has one to itself.
+    """
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        if n_jobs is not None:
+            check_positive(n_jobs=n_jobs)
+        self.n_jobs = n_jobs
+        self.stopping = False
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.hydra_context = config, hydra_context
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        try:
+            configs = [self._compose(overrides) for overrides in job_overrides]
+        except UserError as error:
+            sys.exit(f"resnet-lab: {error}")
+        by_directory = {config["run_dir"]: config for config in configs}
+        jobs = {directory: Job(config) for directory, config in by_directory.items()}
+        experiment = Path(next(iter(jobs))).parent.parent
+        add_to_plan(experiment, list(jobs))
+        self._run(list(jobs.values()))
+        write_report_of(experiment)
+        if code := exit_code(list(jobs.values())):
+            sys.exit(code)
+        return [job_return(jobs[config["run_dir"]], o) for config, o in zip(configs, job_overrides, strict=True)]
+
+    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
+        # all of them before the first starts: a file edited during the sweep changes none of it
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        HydraConfig.instance().set_config(config)
+        return freeze(config)
+
+    def _run(self, jobs: list[Job]) -> None:
+        slots = share_out(jobs[0].config, self.n_jobs, len(jobs))
+        previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        with JobsTable(jobs) as table:
+            while not self._finished(jobs):
+                self._step(jobs, slots)
+                table.refresh()
+                time.sleep(0.2)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def _step(self, jobs: list[Job], slots: list[dict[str, str]]) -> None:
+        for job in jobs:
+            job.poll()
+            if self.stopping and job.process:
+                job.process.terminate()
+        for slot, extra in enumerate(slots):
+            waiting = [job for job in jobs if job.status == "waiting"]
+            if waiting and not self.stopping and slot not in [job.slot for job in jobs]:
+                waiting[0].start(slot, extra)
+
+    def _finished(self, jobs: list[Job]) -> bool:
+        if self.stopping:
+            return all(job.process is None for job in jobs)
+        return all(job.status not in ("waiting", "running") for job in jobs)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+
+def share_out(config: dict[str, Any], n_jobs: int | None, jobs: int) -> list[dict[str, str]]:
+    """The environment of each of the places for jobs: its threads or its GPU."""
+    if config["trainer"].get("accelerator") == "cpu":
+        cores = len(os.sched_getaffinity(0))
+        places = min(n_jobs or cores, jobs)
+        return [{"OMP_NUM_THREADS": str(max(1, cores // places))}] * places
+    gpus = visible_gpus()
+    places = n_jobs or len(gpus) or 1
+    return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {} for place in range(places)]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, found without importing torch."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu for gpu in named.split(",") if gpu]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
+    return [str(number) for number, _ in enumerate(listed.splitlines())]
+
+
+def exit_code(jobs: list[Job]) -> int:
+    statuses = {job.status for job in jobs}
+    if statuses <= {"completed"}:
+        return 0
+    return 1 if "failed" in statuses else EXIT_INTERRUPTED
+
+
+def job_return(job: Job, overrides: Sequence[str]) -> JobReturn:
+    # a sweeper that optimizes sees the validation error, and only where it is not the test error
+    record = job.run.record()
+    held_out = job.config["data"]["holdout"] > 0
+    return JobReturn(
+        overrides=overrides,
+        status=JobStatus.COMPLETED,
+        _return_value=record.get("val_error") if held_out else None,
+    )
+
+
+def write_report_of(experiment: Path) -> None:
+    from resnet_lab.report import write_report  # draws: not needed to start
+
+    print(f"report: {write_report([experiment], experiment)}")
+
+
+def register_launcher() -> None:
+    """Make `_target_: hydra_plugins.resnet_lab.PoolLauncher` name the launcher above.
+
+    Hydra takes plugins from the package hydra_plugins alone, and looks them up there by name.
+    """
+    plugins = Plugins.instance()
+    try:
+        package = importlib.import_module("hydra_plugins")
+    except ImportError:  # no plugin is installed
+        package = sys.modules["hydra_plugins"] = types.ModuleType("hydra_plugins")
+    here = sys.modules[__name__]
+    sys.modules["hydra_plugins.resnet_lab"] = package.resnet_lab = here  # type: ignore[attr-defined]
+    PoolLauncher.__module__ = "hydra_plugins.resnet_lab"
+    plugins.register(PoolLauncher)

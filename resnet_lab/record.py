@@ -1,0 +1,184 @@
+"""What one run leaves behind, and the rules of its directory. Standard library only.
+
+    outputs/<experiment_name>/<run_name>/seed<k>/
+        record.json        what ran, how it ended, final errors
+        metrics.csv        a row per evaluation
+        checkpoints/       last.ckpt and the one before it
+        train.log  .hydra/ TensorBoard's events
+"""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
+
+# Where and how a run is executed; everything else identifies it.
+EXECUTION = {
+    "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra"},
+    "data": {"root", "num_workers"},
+    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "profiler"},
+}
+
+
+def run_name(config: dict[str, Any]) -> str:
+    """A readable name and a short hash of what identifies the run."""
+    return f"{label(config)}-{hash_of(identity(config))}"
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that makes it another experiment, whatever the seed and machine."""
+    kept = {key: value for key, value in config.items() if key not in EXECUTION[""]}
+    for block in ("data", "trainer"):
+        if isinstance(kept.get(block), dict):
+            kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
+    return kept
+
+
+def hash_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def label(config: dict[str, Any]) -> str:
+    """For people: `plain-20`, `resnet-56-A`, or a function's own name where there is no shortcut."""
+    model = config["model"]
+    shortcut = model.get("shortcut")
+    if shortcut is None:
+        words = [str(model.get("_target_", "")).rpartition(".")[2]]
+    elif shortcut == "none":
+        words = ["plain", str(model.get("depth"))]
+    else:
+        words = ["resnet", str(model.get("depth")), str(shortcut)]
+    return sanitize("-".join(words))
+
+
+def sanitize(name: str) -> str:
+    """The name as one path component of letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "unnamed"
+
+
+class Run:
+    """One run directory."""
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self.record_path = self.directory / "record.json"
+        self.metrics_path = self.directory / "metrics.csv"
+        self.log_path = self.directory / "train.log"
+        self.config_path = self.directory / ".hydra" / "config.yaml"
+        self.checkpoint_path = self.directory / "checkpoints" / "last.ckpt"
+        self.lock_path = self.directory / ".lock"
+
+    def record(self) -> dict[str, Any]:
+        """The record, or {} where there is none yet."""
+        if not self.record_path.exists():
+            return {}
+        record: dict[str, Any] = json.loads(self.record_path.read_text())
+        return record
+
+    def update(self, **facts: Any) -> None:
+        """Add facts to the record; a reader sees the old one or the new one, whole."""
+        write_atomically(self.record_path, json.dumps(self.record() | facts, indent=2) + "\n")
+
+    def status(self) -> str:
+        """`missing`, `running`, `completed`, `failed` or `interrupted`."""
+        status = str(self.record().get("status", "missing"))
+        # a process that was killed could not say so
+        return "interrupted" if status == "running" and self.owner() is None else status
+
+    def owner(self) -> str | None:
+        """Who runs in this directory now, or None."""
+        if not self.lock_path.exists():
+            return None
+        with self.lock_path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+        return None
+
+    @contextlib.contextmanager
+    def ownership(self) -> Iterator[None]:
+        """Exclusive use of the directory; the system ends it with the process, however that dies.
+
+        Raises:
+            BlockingIOError: somebody else has it.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self.lock_path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BlockingIOError(f"{self.directory} is in use by {self.owner()}") from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename} since {now()}\n")
+            file.flush()
+            yield
+
+    def set_aside(self) -> Path:
+        """Move the directory to a hidden place beside it, so that a new run can start."""
+        aside = self.directory.with_name(f".{self.directory.name}-until-{now().replace(':', '')}")
+        os.replace(self.directory, aside)
+        return aside
+
+    def metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv; a last line that was cut off by a kill is left out."""
+        if not self.metrics_path.exists():
+            return []
+        whole_lines = self.metrics_path.read_text().rpartition("\n")[0]
+        return list(csv.DictReader(whole_lines.splitlines()))
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add a row and have it on the disk before returning."""
+        header = [] if self.metrics_path.exists() else [",".join(row)]
+        with self.metrics_path.open("a") as file:
+            file.writelines(f"{line}\n" for line in [*header, ",".join(map(str, row.values()))])
+            file.flush()
+            sync(file.fileno())
+
+    def keep_metrics_until(self, step: int) -> None:
+        """Drop the rows after `step`, which a resumed run is going to write again."""
+        rows = [row for row in self.metrics() if int(row["step"]) <= step]
+        lines = [",".join(line) for line in [rows[0].keys(), *(row.values() for row in rows)]] if rows else []
+        write_atomically(self.metrics_path, "".join(f"{line}\n" for line in lines))
+        if not lines:
+            self.metrics_path.unlink()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        sync(file.fileno())
+    os.replace(beside, path)
+
+
+def sync(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # not every filesystem can
+        os.fsync(descriptor)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def add_to_plan(experiment: Path, directories: list[str]) -> None:
+    """Note in the experiment's plan.json which runs were asked for, so that a missing one is missed."""
+    plan = planned(experiment) | {os.path.relpath(directory, experiment) for directory in directories}
+    experiment.mkdir(parents=True, exist_ok=True)
+    write_atomically(experiment / "plan.json", json.dumps(sorted(plan), indent=2) + "\n")
+
+
+def planned(experiment: Path) -> set[str]:
+    """The run directories asked for, relative to the experiment's."""
+    path = experiment / "plan.json"
+    return set(json.loads(path.read_text())) if path.exists() else set()

@@ -1,0 +1,3 @@
+def write_report(paths, output):
+    return output
+def main(): pass

@@ -1,0 +1,101 @@
+"""Learning rate schedules in iterations: the rate of iteration k is a function of k alone, but for warm-up."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+
+class MultiStep(LRScheduler):
+    """The optimizer's rate times `gamma` for each milestone reached (Section 4.2: at 32k and 48k).
+
+    Raises:
+        ValueError: milestones are not increasing positive integers, or gamma is not in (0, 1].
+    """
+
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        whole = all(isinstance(m, int) and m > 0 for m in milestones)
+        if not whole or any(a >= b for a, b in pairwise(milestones)):
+            raise ValueError(f"milestones must be increasing positive iterations, got {list(milestones)}")
+        if not 0 < gamma <= 1:
+            raise ValueError(f"gamma must be in (0, 1], got {gamma}")
+        self.milestones = list(milestones)
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        factor = self.gamma ** bisect_right(self.milestones, self.last_epoch)
+        return [base * factor for base in self.base_lrs]
+
+
+class MultiStepWarmup(MultiStep):
+    """`warmup_lr` until the training error is below `until_error` percent, then as MultiStep.
+
+    The paper's recipe for ResNet-110 (Section 4.2). The training error is taken over windows of
+    `window` iterations, each judged at its end; the milestones count from iteration 0.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: Sequence[int],
+        gamma: float = 0.1,
+        warmup_lr: float = 0.01,
+        until_error: float = 80.0,
+        window: int = 50,
+    ) -> None:
+        if warmup_lr <= 0:
+            raise ValueError(f"warmup_lr must be positive, got {warmup_lr}")
+        if not 0 < until_error <= 100:
+            raise ValueError(f"until_error must be a percentage in (0, 100], got {until_error}")
+        if window < 1:
+            raise ValueError(f"window must be a positive number of iterations, got {window}")
+        self.warmup_lr, self.until_error, self.window = warmup_lr, until_error, window
+        self.warming = True
+        self._seen: list[Tensor] = []
+        super().__init__(optimizer, milestones, gamma)
+
+    def observe(self, error: Tensor) -> None:
+        """Take the training error, a scalar in percent, of the iteration that has just ended."""
+        self._seen.append(error.detach())
+        if len(self._seen) == self.window:
+            # the one place that waits for the device, once a window
+            self.warming = float(sum(self._seen)) / self.window >= self.until_error
+            self._seen = []
+
+    def get_lr(self) -> list[float | Tensor]:
+        return [self.warmup_lr for _ in self.base_lrs] if self.warming else super().get_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "_seen": [float(error) for error in self._seen]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        device = self.optimizer.param_groups[0]["params"][0].device
+        self._seen = [torch.tensor(error, device=device) for error in self._seen]
+
+
+class Plateau(ReduceLROnPlateau):
+    """The rate times `gamma` when `monitor` has not fallen for `patience` evaluations (Section 3.4).
+
+    `monitor` is `train/error`, or `val/error` where images are held out to validate on: with the test
+    set in that place the test error would steer the training.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        monitor: str = "train/error",
+        gamma: float = 0.1,
+        patience: int = 5,
+        min_lr: float = 1e-6,
+    ) -> None:
+        if monitor not in ("train/error", "val/error"):
+            raise ValueError(f"monitor must be train/error or val/error, got {monitor!r}")
+        self.monitor = monitor
+        super().__init__(optimizer, factor=gamma, patience=patience, min_lr=min_lr)

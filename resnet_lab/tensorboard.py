@@ -1,0 +1,24 @@
+"""The run's TensorBoard events, written into its own directory."""
+
+from pathlib import Path
+
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+
+class RunEvents(TensorBoardLogger):
+    """Events straight in `directory`; those after iteration `step` are void, as the run goes on from there."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        purge = {"purge_step": step + 1} if step else {}
+        super().__init__(directory, name="", version="", default_hp_metric=False, **purge)
+
+    @rank_zero_only
+    def save(self) -> None:
+        # The parent's also writes a file of hyperparameters; ours are in the run's config.
+        self.experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        # Fit and test end one after the other; closing in between would start a second file of events.
+        self.experiment.flush()

@@ -1,0 +1,172 @@
+"""The job `train`: one network trained and tested as its frozen config says."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import nn
+
+from resnet_lab.build import build
+from resnet_lab.callbacks import Curves, SaveLast, StopAtIteration, StopOnSignal
+from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
+from resnet_lab.checks import UserError, check_choice, check_positive
+from resnet_lab.classifier import Classifier
+from resnet_lab.count import count_multiply_adds, count_parameters
+from resnet_lab.data import ImageData
+from resnet_lab.record import Run, label
+from resnet_lab.tensorboard import RunEvents
+
+log = logging.getLogger(__name__)
+
+
+def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
+    """Seed, build, fit, test; return the facts for the record."""
+    check_settings(config)
+    set_threads(config)
+    seed_everything(config["seed"], verbose=False)
+    data, classifier = build_all(config)
+    facts = count(classifier.net, data)
+    data.prepare()
+    checkpoint, step = find_checkpoint(run)
+    trainer = build_trainer(run, config, data, step)
+    if trainer.is_global_zero:
+        facts |= {"data": describe(data), "threads": torch.get_num_threads()}
+        run.keep_metrics_until(step)
+        run.update(**facts)
+    trainer.fit(classifier, data, ckpt_path=checkpoint)
+    trainer.test(classifier, data, verbose=False)
+    return results(run, config["iterations"], trainer) if trainer.is_global_zero else {}
+
+
+def check_settings(config: dict[str, Any]) -> None:
+    """Refuse what no constructor would see before the training starts."""
+    try:
+        check_positive(iterations=config["iterations"])
+        every = config["trainer"].get("check_val_every_n_epoch", 1)
+        check_choice("trainer.check_val_every_n_epoch", every, (1, None))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def set_threads(config: dict[str, Any]) -> None:
+    if (threads := config["runtime"]["threads"]) is not None:
+        torch.set_num_threads(threads)
+
+
+def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
+    """The data, not yet read, and the network in its LightningModule."""
+    data: ImageData = build("data", config["data"], seed=config["seed"])
+    net: nn.Module = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
+    if config["runtime"]["channels_last"]:
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build("optimizer", config["optimizer"])
+    schedule = build("schedule", config["schedule"])
+    classifier = Classifier(net, optimizer, schedule, data.num_classes)
+    check_monitor(classifier, config["data"]["holdout"])
+    if config["runtime"]["compile"]:
+        net.compile()
+    return data, classifier
+
+
+def check_monitor(classifier: Classifier, holdout: int) -> None:
+    """Make the optimizer and the schedule once, so that wrong settings fail here."""
+    how = classifier.configure_optimizers()["lr_scheduler"]
+    if how.get("monitor") == "val/error" and not holdout:
+        raise UserError(
+            "schedule.monitor=val/error needs data.holdout: without images held out, the validation error is "
+            "the test error, and nothing is chosen by that; set data.holdout=5000 or schedule.monitor=train/error"
+        )
+
+
+def count(net: nn.Module, data: ImageData) -> dict[str, int]:
+    shape = (data.in_channels, data.image_size, data.image_size)
+    return {"parameters": count_parameters(net), "multiply_adds": count_multiply_adds(net, shape)}
+
+
+def describe(data: ImageData) -> dict[str, Any]:
+    assert data.train is not None
+    return {
+        "name": type(data).__name__,
+        "train_images": len(data.train.labels),
+        "val_images": len(data.val.labels),
+        "test_images": len(data.test.labels),
+        "validates_on": f"{data.holdout} held-out training images" if data.holdout else "the test images",
+        "sha256": data.checksum,
+    }
+
+
+def find_checkpoint(run: Run) -> tuple[Path | None, int]:
+    """Where to go on from, and after how many iterations."""
+    found = newest_whole(run.checkpoint_path)
+    if found is None:
+        return None, 0
+    path, checkpoint = found
+    step = int(checkpoint["global_step"])
+    if path != run.checkpoint_path:
+        log.warning("%s is damaged; going on from the one before it", run.checkpoint_path)
+    log.info("going on from iteration %d (%s)", step, path)
+    return path, step
+
+
+def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) -> Trainer:
+    """The Trainer of the config, with what a run of ours needs."""
+    iterations = config["iterations"]
+    callbacks = [
+        StopAtIteration(iterations),
+        StopOnSignal(),
+        Curves(run, hyperparameters(config, data)),
+        SaveLast(run.checkpoint_path),
+    ]
+    terminal = sys.stderr.isatty()
+    trainer: Trainer = build(
+        "trainer",
+        config["trainer"],
+        max_epochs=-(-iterations // data.iterations_per_epoch),
+        callbacks=[*callbacks, TQDMProgressBar(leave=True)] if terminal else callbacks,
+        logger=RunEvents(run.directory, step),
+        plugins=[VerifiedCheckpointIO()],
+        enable_progress_bar=terminal,
+        enable_checkpointing=True,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    return trainer
+
+
+def hyperparameters(config: dict[str, Any], data: ImageData) -> dict[str, Any]:
+    """What one would sort runs by, for TensorBoard's table."""
+    return {
+        "run": label(config),
+        "depth": config["model"].get("depth", 0),
+        "shortcut": config["model"].get("shortcut", ""),
+        "data": type(data).__name__,
+        "batch_size": data.batch_size,
+        "lr": config["optimizer"].get("lr", 0.0),
+        "schedule": config["schedule"]["_target_"].rpartition(".")[2],
+        "iterations": config["iterations"],
+        "seed": config["seed"],
+    }
+
+
+def results(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
+    """The errors at the last iteration, in percent."""
+    rows = run.metrics()
+    if not rows or int(rows[-1]["step"]) != iterations:
+        raise RuntimeError(f"{run.metrics_path} does not end at iteration {iterations}")
+    last = {name: float(value) for name, value in rows[-1].items()}
+    tested = {tag.replace("/", "_"): float(value) for tag, value in trainer.callback_metrics.items()}
+    speeds = sorted(float(row["images_per_second"]) for row in rows)
+    return {
+        "iterations": iterations,
+        "train_error": last["train_error"],
+        "train_error_clean": tested["train_clean_error"],
+        "val_error": last["val_error"],
+        "test_error": tested["test_error"],
+        "train_loss": last["train_loss"],
+        "images_per_second": speeds[len(speeds) // 2],
+    }
