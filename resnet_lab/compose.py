@@ -34,8 +34,7 @@ def register_resolvers() -> None:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved blocks that identify a run, as plain types."""
-    blocks = [key for key in config if key not in record.EXECUTION[""]]
-    return {str(key): to_plain(config[key]) for key in blocks}
+    return {str(key): to_plain(config[key]) for key in config if key not in record.UNRESOLVED}
 
 
 def to_plain(value: Any) -> Any:
@@ -58,9 +57,9 @@ def freeze(config: DictConfig) -> dict[str, Any]:
     return frozen
 
 
-def check_keys(config: Mapping[Any, Any]) -> None:
-    """Refuse top-level keys that conf/train.yaml does not have, which Hydra would merge in silence."""
-    base = OmegaConf.load(f"{CONF}/train.yaml")
+def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
+    """Refuse top-level keys that conf/<name>.yaml does not have, which Hydra would merge in silence."""
+    base = OmegaConf.load(f"{CONF}/{name}.yaml")
     groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, DictConfig)]
     known = [str(key) for key in [*base, *groups] if "override" not in str(key) and key != "experiment"]
     for key in config:

@@ -21,7 +21,8 @@ from typing import Any
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
 
-# Where and how a run is executed; everything else identifies it.
+# Where and how a run is executed; everything else identifies it. A measurement of speed is about the runtime.
+UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
     "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra"},
     "data": {"root", "num_workers"},
@@ -36,7 +37,8 @@ def run_name(config: dict[str, Any]) -> str:
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that makes it another experiment, whatever the seed and machine."""
-    kept = {key: value for key, value in config.items() if key not in EXECUTION[""]}
+    execution = EXECUTION[""] - ({"runtime"} if config.get("job") == "throughput" else set())
+    kept = {key: value for key, value in config.items() if key not in execution}
     for block in ("data", "trainer"):
         if isinstance(kept.get(block), dict):
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}

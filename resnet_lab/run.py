@@ -84,7 +84,7 @@ def set_up_logging(run: Run) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # images in memory need no workers; a curve is a point an evaluation, not one every so many steps
-    for harmless in (".*does not have many workers.*", ".*smaller than the logging interval.*"):
+    for harmless in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", harmless)
 
 

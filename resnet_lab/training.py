@@ -88,10 +88,9 @@ def count(net: nn.Module, data: ImageData) -> dict[str, int]:
 
 
 def describe(data: ImageData) -> dict[str, Any]:
-    assert data.train is not None
     return {
         "name": type(data).__name__,
-        "train_images": len(data.train.labels),
+        "train_images": len(data.train_images().labels),
         "val_images": len(data.val.labels),
         "test_images": len(data.test.labels),
         "validates_on": f"{data.holdout} held-out training images" if data.holdout else "the test images",

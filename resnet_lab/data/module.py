@@ -81,31 +81,35 @@ class ImageData(LightningDataModule, ABC):
         self.train, self.val = split(everything, self.holdout) if self.holdout else (everything, self.test)
         self.mean = mean_image(self.train.pixels, self.mean_kind)
 
+    def train_images(self) -> Images:
+        """What there is to train on, once it is read."""
+        if self.train is None:
+            raise RuntimeError("prepare() has not been called")
+        return self.train
+
     @property
     def iterations_per_epoch(self) -> int:
-        assert self.train is not None
-        return -(-len(self.train.labels) // self.batch_size)
+        return -(-len(self.train_images().labels) // self.batch_size)
 
     @property
     def rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        assert self.train is not None
-        size = len(self.train.labels)
+        train = self.train_images()
+        size = len(train.labels)
         batches = TrainBatches(size, self.batch_size, self.seed, *self.rank_and_world_size)
         if self.trainer:
             # A resumed Trainer creates its first iterator before it tells the sampler the epoch.
             batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
-        return loader(self.train, batches, self.num_workers, self._pin_memory)
+        return loader(train, batches, self.num_workers, self._pin_memory)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._evaluation_loader(self.val)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
         """The test images, and the training images as they are, without augmentation."""
-        assert self.train is not None
-        return [self._evaluation_loader(self.test), self._evaluation_loader(self.train)]
+        return [self._evaluation_loader(self.test), self._evaluation_loader(self.train_images())]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images = self.normalize(batch.images)

@@ -1,3 +1,0 @@
-def write_report(paths, output):
-    return output
-def main(): pass

@@ -1,0 +1,63 @@
+"""report.html: one file that opens from a disk without a network, with curves to hover over."""
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from resnet_lab.report.figure import STYLES, colour, top
+from resnet_lab.report.results import CURVES, Group, Study
+from resnet_lab.report.tables import NOTE, group_rows, problem_rows, provenance
+from resnet_lab.report.verdict import verdict
+
+TEMPLATE = Path(__file__).with_name("page.html")
+DASHES = {"-": "", "--": "6 4", ":": "2 3"}
+
+
+def page(study: Study) -> str:
+    first, *rest = verdict(study)
+    problems = problem_rows(study)
+    filled = {
+        "TITLE": html.escape(", ".join(study.experiments)),
+        "VERDICT": html.escape(first),
+        "SENTENCES": "".join(f"<li>{html.escape(sentence)}</li>" for sentence in rest),
+        "RESULTS": table(*group_rows(study)),
+        "NOTE": html.escape(NOTE.replace("*", "")),
+        "PROBLEMS": f"<h2>Runs that are not complete</h2>{table(PROBLEM_HEADER, problems)}" if problems else "",
+        "PROVENANCE": "<br>".join(html.escape(line.strip("- ")) for line in provenance(study).splitlines()),
+        # "</" would end the script that holds the data
+        "DATA": json.dumps(curves(study)).replace("</", "<\\/"),
+    }
+    text = TEMPLATE.read_text()
+    for name, value in filled.items():
+        text = text.replace(f"[[{name}]]", value)
+    return text
+
+
+PROBLEM_HEADER = ["run", "seed", "status", "reason"]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def curves(study: Study) -> dict[str, Any]:
+    """What the page draws: a list of nets, each with its mean curves and their spread."""
+    return {"top": round(top(study), 3), "nets": [net(study, group) for group in study.groups]}
+
+
+def net(study: Study, group: Group) -> dict[str, Any]:
+    drawn: dict[str, Any] = {
+        "name": group.name,
+        "panel": "plain" if group.plain else "residual",
+        "colour": colour(study, group),
+        "dash": DASHES[STYLES.get(group.shortcut, "-")],
+        "seeds": len(group.completed) or len(group.results),
+    }
+    for key in CURVES:
+        steps, means, deviations = group.mean_curve(key)
+        drawn["steps"] = steps
+        drawn[key] = {"mean": [round(m, 3) for m in means], "std": [round(d, 3) for d in deviations]}
+    return drawn

@@ -1,0 +1,175 @@
+"""Runs as their directories tell them, and as groups of seeds."""
+
+import itertools
+import json
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from resnet_lab.record import Run, hash_of, identity, label, planned
+
+CURVES = ("train_error", "val_error")
+# More points than a figure has pixels across are only work.
+MOST_POINTS = 500
+
+
+class Curve(NamedTuple):
+    """Errors in percent at each iteration that was evaluated."""
+
+    steps: list[int]
+    train_error: list[float]
+    val_error: list[float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: completed, failed, interrupted, running or missing."""
+
+    directory: Path
+    status: str
+    reason: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
+    curve: Curve = Curve([], [], [])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.record.get("config", {})
+        return config
+
+    @property
+    def experiment(self) -> str:
+        return str(self.config.get("experiment_name", self.directory.parent.parent.name))
+
+    @property
+    def seed(self) -> str:
+        return str(self.config.get("seed", self.directory.name.removeprefix("seed")))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    name: str
+    depth: int
+    shortcut: str
+    family: str  # the same for groups that differ in depth and shortcut alone
+    results: list[Result]
+
+    @property
+    def plain(self) -> bool:
+        return self.shortcut == "none"
+
+    @property
+    def completed(self) -> list[Result]:
+        return [result for result in self.results if result.status == "completed"]
+
+    def values(self, key: str) -> list[float]:
+        """What the completed runs' records say, one value a seed."""
+        return [float(result.record[key]) for result in self.completed if key in result.record]
+
+    def mean_curve(self, key: str) -> tuple[list[int], list[float], list[float]]:
+        """Steps, means and standard deviations over the completed runs, or over all if none is."""
+        curves = [r.curve for r in (self.completed or self.results) if r.curve.steps]
+        if not curves:
+            return [], [], []
+        steps = min((curve.steps for curve in curves), key=len)
+        columns = list(zip(*(getattr(curve, key) for curve in curves), strict=False))
+        return steps, [statistics.fmean(c) for c in columns], [deviation(c) for c in columns]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one report is about."""
+
+    results: list[Result]
+    groups: list[Group]
+
+    @property
+    def experiments(self) -> list[str]:
+        return sorted({result.experiment for result in self.results})
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The sample standard deviation; 0 for one value."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def read_results(paths: Iterable[Path]) -> Study:
+    """All training runs under the paths, and those that a sweep planned and that are not there.
+
+    Raises:
+        ValueError: there are none.
+    """
+    directories: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path} does not exist")
+        directories |= find_runs(path.resolve())
+    results = [read_run(directory) for directory in sorted(directories)]
+    results = [result for result in results if result.config.get("job", "train") == "train"]
+    if not results:
+        raise ValueError(f"there are no training runs in {', '.join(map(str, paths))}")
+    return Study(results, group(results))
+
+
+def find_runs(path: Path) -> set[Path]:
+    """The run directories at or under path, hidden ones left out, and the planned ones."""
+    found: set[Path] = set()
+    for folder, subfolders, files in os.walk(path):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        if "record.json" in files:
+            found.add(Path(folder))
+            subfolders.clear()
+        if "plan.json" in files:
+            found |= {Path(folder) / run for run in planned(Path(folder))}
+    return found
+
+
+def read_run(directory: Path) -> Result:
+    run = Run(directory)
+    try:
+        record = run.record()
+        curve = read_curve(run.metrics_path)
+    except (ValueError, KeyError, IndexError) as error:
+        return Result(directory, "unreadable", f"{type(error).__name__}: {error}")
+    return Result(directory, run.status(), str(record.get("error") or ""), record, curve)
+
+
+def read_curve(path: Path) -> Curve:
+    if not path.exists():
+        return Curve([], [], [])
+    header, *lines = path.read_text().rpartition("\n")[0].splitlines() or [""]
+    stride = -(-len(lines) // MOST_POINTS) or 1
+    # counted from the end, so that the last evaluation is always among them
+    rows = [line.split(",") for line in lines[::-1][::stride][::-1]]
+    columns = [header.split(",").index(name) for name in ("step", *CURVES)] if rows else [0, 0, 0]
+    step, train, val = ([float(row[column]) for row in rows] for column in columns)
+    return Curve([int(s) for s in step], train, val)
+
+
+def group(results: list[Result]) -> list[Group]:
+    """The runs by what identifies them; missing ones stand alone under the name of their folder."""
+
+    def key(result: Result) -> tuple[str, str]:
+        if not result.config:
+            return result.experiment, result.directory.parent.name
+        return result.experiment, f"{label(result.config)}-{hash_of(identity(result.config))}"
+
+    several = len({result.experiment for result in results}) > 1
+    groups = []
+    for (experiment, run_name), members in itertools.groupby(sorted(results, key=key), key):
+        runs = list(members)
+        name = run_name.rpartition("-")[0]
+        groups.append(make_group(f"{experiment}/{name}" if several else name, runs))
+    return sorted(groups, key=lambda g: (not g.plain, g.shortcut, g.depth, g.name))
+
+
+def make_group(name: str, runs: list[Result]) -> Group:
+    config = identity(runs[0].config) if runs[0].config else {}
+    model = dict(config.get("model", {}))
+    depth, shortcut = int(model.pop("depth", 0)), str(model.pop("shortcut", ""))
+    family = json.dumps([runs[0].experiment, config | {"model": model}], sort_keys=True)
+    return Group(name, depth, shortcut, family, runs)

@@ -1,0 +1,123 @@
+"""results.csv, a row a run; report.md, the report for people."""
+
+import csv
+import io
+from typing import Any
+
+from resnet_lab.report.paper import paper_test_error
+from resnet_lab.report.results import Group, Result, Study
+from resnet_lab.report.verdict import spread, verdict
+
+ERRORS = {
+    "train_error": "train error",
+    "train_error_clean": "clean train error",
+    "val_error": "val error",
+    "test_error": "test error",
+}
+FACTS = ("parameters", "multiply_adds", "iterations", *ERRORS, "images_per_second", "seconds", "threads")
+NOTE = (
+    "Errors in percent at the last iteration. *Train error* is taken over the iterations since the evaluation "
+    "before, on augmented images while the weights change, as the paper plots it; *clean train error* is a pass "
+    "over the training images at the end, without augmentation. Means ± sample standard deviations over n seeds."
+)
+
+
+def results_csv(study: Study) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["experiment", "run", "seed", "status", *FACTS, "validates_on", "commit", "torch", "reason"])
+    for result in study.results:
+        record = result.record
+        facts = [record.get(name, "") for name in FACTS]
+        writer.writerow([*who(result), result.status, *facts, *origin(record), result.reason])
+    return text.getvalue()
+
+
+def who(result: Result) -> list[str]:
+    return [result.experiment, result.directory.parent.name, result.seed]
+
+
+def origin(record: dict[str, Any]) -> list[str]:
+    git = record.get("git") or {}
+    commit = str(git.get("commit", ""))[:12] + ("-dirty" if git.get("dirty") else "")
+    return [record.get("data", {}).get("validates_on", ""), commit, record.get("versions", {}).get("torch", "")]
+
+
+def markdown(study: Study) -> str:
+    title = ", ".join(study.experiments)
+    first, *rest = verdict(study)
+    parts = [
+        f"# {title}",
+        f"**{first}**",
+        "\n".join(f"- {sentence}" for sentence in rest),
+        "![error curves](curves.png)",
+        "Thin lines: training error. Bold lines: validation error. Bands: one standard deviation over seeds.",
+        table(*group_rows(study)),
+        NOTE,
+        *problems(study),
+        provenance(study),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def group_rows(study: Study) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a row a net, over its completed seeds."""
+    papers = [paper_test_error(group) for group in study.groups]
+    header = ["net", "parameters", *ERRORS.values(), *(["paper's test error"] if any(papers) else []), "runs"]
+    rows = []
+    for group, paper in zip(study.groups, papers, strict=True):
+        row = [group.name, parameters(group), *(cell(group, key) for key in ERRORS)]
+        row += ([f"{paper:.2f} %" if paper else ""] if any(papers) else []) + [statuses(group)]
+        rows.append(row)
+    return header, rows
+
+
+def parameters(group: Group) -> str:
+    counts = group.values("parameters")
+    return f"{counts[0] / 1e6:.2f}M" if counts else ""
+
+
+def cell(group: Group, key: str) -> str:
+    values = group.values(key)
+    return spread(values) if values else ""
+
+
+def statuses(group: Group) -> str:
+    names = [result.status for result in group.results]
+    return ", ".join(f"{names.count(status)} {status}" for status in sorted(set(names)))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def problem_rows(study: Study) -> list[list[str]]:
+    """Runs that did not complete: run, seed, status, reason."""
+    return [
+        [*who(result)[1:], result.status, result.reason.replace("\n", " ").replace("|", "\\|")]
+        for result in study.results
+        if result.status != "completed"
+    ]
+
+
+def problems(study: Study) -> list[str]:
+    rows = problem_rows(study)
+    return ["## Runs that are not complete", table(["run", "seed", "status", "reason"], rows)] if rows else []
+
+
+def provenance(study: Study) -> str:
+    """Where the numbers come from, said once for all runs that agree."""
+    records = [result.record for result in study.results if result.record]
+    if not records:
+        return ""
+    commits = sorted({origin(record)[1] or "no checkout" for record in records})
+    versions = sorted({f"torch {record['versions']['torch']}" for record in records})
+    machines = sorted({f"{record['machine']['processor']}, {record['machine']['cores']} cores" for record in records})
+    protocols = sorted({origin(record)[0] for record in records} - {""})
+    lines = [
+        f"- Validation: on {'; '.join(protocols)}." if protocols else "",
+        f"- Code: {', '.join(commits)}; {', '.join(versions)}; {'; '.join(machines)}.",
+        f"- Command: `resnet-lab experiment={study.experiments[0]}`" if len(study.experiments) == 1 else "",
+    ]
+    return "\n".join(line for line in lines if line)
