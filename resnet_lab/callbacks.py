@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,10 +37,22 @@ class StopAtIteration(Callback):
             trainer.should_stop = True
 
 
-class StopOnSignal(Callback):
-    """Turns SIGTERM and Ctrl-C into `Interrupted` at the end of an iteration, in all processes at once."""
+def raise_interrupted(number: int, frame: FrameType | None) -> None:
+    """A signal handler for the times when stopping at once harms nothing."""
+    raise Interrupted(f"{signal.Signals(number).name}; the same command goes on")
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+class StopOnSignal(Callback):
+    """Turns SIGTERM and Ctrl-C into `Interrupted`; in training at the end of an iteration, in all processes.
+
+    The handlers are set in hooks because Lightning sets its own before them, and those exit as if all were well.
+    """
+
     # Agreeing costs a collective; within a second or so is soon enough.
     AGREE_EVERY = 10
 
@@ -47,9 +60,13 @@ class StopOnSignal(Callback):
         self.received = torch.zeros(())
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        # Lightning sets its own handlers before this hook, and theirs exit as if all were well.
-        for number in self.SIGNALS:
-            signal.signal(number, self._receive)
+        handle_signals(self._receive)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        handle_signals(raise_interrupted)
+
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
+        handle_signals(raise_interrupted)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = torch.tensor(float(number))

@@ -9,6 +9,7 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import json
@@ -165,8 +166,12 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def sync(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # not every filesystem can
+    """Have what was written on the disk, where the filesystem can promise that."""
+    try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def now() -> str:

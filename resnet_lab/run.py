@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from resnet_lab.callbacks import Interrupted
+from resnet_lab.callbacks import Interrupted, handle_signals, raise_interrupted
 from resnet_lab.checks import UserError
 from resnet_lab.classifier import NonFiniteLoss
 from resnet_lab.provenance import provenance
@@ -30,6 +30,7 @@ def main() -> None:
     run = Run(sys.argv[1])
     config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
     set_up_logging(run)
+    handle_signals(raise_interrupted)
     if int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("RANK", 0)):
         perform(run, config)
         return
@@ -51,8 +52,8 @@ def execute(run: Run, config: dict[str, Any]) -> int:
 
     try:
         facts = perform(run, config)
-    except (Interrupted, KeyboardInterrupt) as stop:
-        finish("interrupted", error=str(stop) or "KeyboardInterrupt")
+    except Interrupted as stop:
+        finish("interrupted", error=str(stop))
         log.warning("interrupted: %s", stop)
         return EXIT_INTERRUPTED
     except (UserError, NonFiniteLoss) as error:

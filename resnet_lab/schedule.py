@@ -15,13 +15,13 @@ class MultiStep(LRScheduler):
     """The optimizer's rate times `gamma` for each milestone reached (Section 4.2: at 32k and 48k).
 
     Raises:
-        ValueError: milestones are not increasing positive integers, or gamma is not in (0, 1].
+        ValueError: milestones are not positive integers in order, or gamma is not in (0, 1].
     """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         whole = all(isinstance(m, int) and m > 0 for m in milestones)
-        if not whole or any(a >= b for a, b in pairwise(milestones)):
-            raise ValueError(f"milestones must be increasing positive iterations, got {list(milestones)}")
+        if not whole or any(a > b for a, b in pairwise(milestones)):
+            raise ValueError(f"milestones must be positive iterations in order, got {list(milestones)}")
         if not 0 < gamma <= 1:
             raise ValueError(f"gamma must be in (0, 1], got {gamma}")
         self.milestones = list(milestones)

@@ -3,6 +3,7 @@
 import logging
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -35,7 +36,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     data, _ = build_all(config)
     data.prepare()
     contenders: dict[str, Callable[[], float]] = {
-        "fit": fit_turn(run, config | {"iterations": steps}),
+        "fit": fit_turn(config | {"iterations": steps}),
         "bare loop": bare_turn(config, data, steps),
         "usual loader": usual_turn(config, data, steps),
     }
@@ -67,16 +68,17 @@ def speed(times: list[float], batch_size: int) -> float:
     return batch_size * (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
 
 
-def fit_turn(run: Run, config: dict[str, Any]) -> Callable[[], float]:
+def fit_turn(config: dict[str, Any]) -> Callable[[], float]:
     """What `resnet-lab` does: the Trainer with all our callbacks, our data, our LightningModule."""
     data, classifier = build_all(config)
     data.prepare()
 
     def turn() -> float:
         stopwatch = Stopwatch()
-        trainer = build_trainer(run, config, data, 0)
-        trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
-        trainer.fit(classifier, data)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = build_trainer(Run(folder), config, data, 0)
+            trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
+            trainer.fit(classifier, data)
         return speed(stopwatch.times, data.batch_size)
 
     return turn

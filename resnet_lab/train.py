@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,8 +22,7 @@ def _task(cfg: DictConfig) -> float | None:
         config = freeze(cfg)
         run = prepare(config)
     except UserError as error:
-        with contextlib.suppress(OSError):
-            os.removedirs(HydraConfig.get().runtime.output_dir)  # Hydra made it; it is empty
+        remove_empty(Path(HydraConfig.get().runtime.output_dir))  # Hydra made it for a run that is not to be
         sys.exit(f"resnet-lab: {error}")
     if run is None:
         return None
@@ -35,6 +35,14 @@ def _task(cfg: DictConfig) -> float | None:
     if code:
         raise RuntimeError(f"{run.directory} ended with exit code {code}; see {run.log_path}")
     return None
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove the directory and those it is in, below the current one, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        while directory != Path.cwd() and directory.is_relative_to(Path.cwd()):
+            directory.rmdir()
+            directory = directory.parent
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from resnet_lab.build import build
 from resnet_lab.callbacks import Curves, SaveLast, StopAtIteration, StopOnSignal
 from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
-from resnet_lab.checks import UserError, check_choice, check_positive
+from resnet_lab.checks import UserError, check_positive
 from resnet_lab.classifier import Classifier
 from resnet_lab.count import count_multiply_adds, count_parameters
 from resnet_lab.data import ImageData
@@ -46,10 +46,15 @@ def check_settings(config: dict[str, Any]) -> None:
     """Refuse what no constructor would see before the training starts."""
     try:
         check_positive(iterations=config["iterations"])
-        every = config["trainer"].get("check_val_every_n_epoch", 1)
-        check_choice("trainer.check_val_every_n_epoch", every, (1, None))
     except ValueError as error:
         raise UserError(str(error)) from error
+    every = config["trainer"].get("check_val_every_n_epoch", 1)
+    if every not in (1, None):
+        # anything else would leave the last iteration without an evaluation
+        raise UserError(
+            "trainer.check_val_every_n_epoch must be 1, or null to have trainer.val_check_interval count "
+            f"iterations; got {every!r}"
+        )
 
 
 def set_threads(config: dict[str, Any]) -> None:

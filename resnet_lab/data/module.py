@@ -9,7 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from resnet_lab.checks import check_at_least, check_choice, check_positive
+from resnet_lab.checks import UserError, check_at_least, check_choice, check_positive
 from resnet_lab.data.augment import crop_and_flip
 from resnet_lab.data.batches import Batch, EvaluationBatches, Images, TrainBatches, generator, loader
 
@@ -35,7 +35,7 @@ class ImageData(LightningDataModule, ABC):
 
     Raises:
         ValueError: a setting is out of its range.
-        UserError: files are missing, truncated or corrupted.
+        UserError: files are missing, truncated or corrupted, or there are no more images than `holdout`.
     """
 
     in_channels: int
@@ -74,8 +74,8 @@ class ImageData(LightningDataModule, ABC):
             return
         everything, self.test = self.load()
         if self.holdout >= len(everything.labels):
-            raise ValueError(
-                f"holdout must be below the {len(everything.labels)} training images, got {self.holdout}"
+            raise UserError(
+                f"data.holdout must be below the {len(everything.labels)} training images, got {self.holdout}"
             )
         self.checksum = checksum(everything, self.test)
         self.train, self.val = split(everything, self.holdout) if self.holdout else (everything, self.test)

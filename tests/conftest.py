@@ -1,0 +1,69 @@
+"""What the tests share: the real command line, and runs of the real configs, shrunk."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from resnet_lab.compose import CONF, freeze, prepare, register_resolvers
+from resnet_lab.pool import register_launcher
+from resnet_lab.record import Run
+
+ROOT = Path(__file__).parent.parent
+# a net of 8 layers and 4 channels on 40 images: less than a second
+TINY = [
+    "data=synthetic",
+    "data.train_images=40",
+    "data.test_images=21",
+    "data.image_size=8",
+    "data.batch_size=16",
+    "model.depth=8",
+    "model.width=4",
+    "iterations=6",
+    "runtime.threads=1",
+]
+
+register_resolvers()
+register_launcher()
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """The frozen config of `resnet-lab OVERRIDES`, with its outputs in a temporary folder."""
+
+    def frozen(*overrides: str) -> dict[str, Any]:
+        with initialize_config_dir(CONF, version_base="1.3"):
+            config = compose("train", [f"output_root={tmp_path}", *overrides])
+        return freeze(config)
+
+    return frozen
+
+
+@pytest.fixture
+def tiny(composed: Callable[..., dict[str, Any]]) -> Callable[..., tuple[Run, dict[str, Any]]]:
+    """A tiny run, prepared: its directory and its config."""
+
+    def prepared(*overrides: str) -> tuple[Run, dict[str, Any]]:
+        config = composed(*TINY, *overrides)
+        run = prepare(config)
+        assert run is not None
+        return run, config
+
+    return prepared
+
+
+@pytest.fixture
+def resnet_lab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command of ours in a temporary folder: resnet_lab("train", "model.depth=8")."""
+
+    def call(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"resnet_lab.{module}", *arguments]
+        environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    return call

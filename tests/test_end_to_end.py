@@ -1,0 +1,209 @@
+"""Runs and sweeps through the real command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conftest import TINY
+from resnet_lab.checkpoint import read_checkpoint
+from resnet_lab.record import Run
+from resnet_lab.run import execute
+from test_data import write_cifar10
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+Tiny = Callable[..., tuple[Run, dict[str, Any]]]
+
+
+def only_run(folder: Path) -> Run:
+    (record,) = folder.glob("outputs/*/*/seed*/record.json")
+    return Run(record.parent)
+
+
+def curve(run: Run) -> list[dict[str, str]]:
+    """The rows of the curve, without the speed."""
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.metrics()]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    checkpoint = read_checkpoint(run.checkpoint_path)
+    assert checkpoint is not None
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return state
+
+
+def test_a_run_leaves_what_it_promises(resnet_lab: Call, tmp_path: Path) -> None:
+    ended = resnet_lab("train", *TINY)
+    assert ended.returncode == 0, ended.stderr
+    assert "iteration 6/6: train error" in ended.stderr
+    run = only_run(tmp_path)
+    record = run.record()
+    assert record["status"] == "completed"
+    assert record["config"]["model"]["depth"] == 8
+    assert record["parameters"] > 0
+    assert record["multiply_adds"] > 0
+    assert record["data"]["validates_on"] == "the test images"
+    assert record["val_error"] == record["test_error"]
+    assert (record["test_error"] * 21 / 100) == pytest.approx(round(record["test_error"] * 21 / 100))
+    rows = run.metrics()
+    # 40 images are three batches of 16, the last one short
+    assert [(row["step"], row["epoch"]) for row in rows] == [("3", "0"), ("6", "1")]
+    assert list(rows[0]) == [
+        *("step", "epoch", "lr", "train_loss", "train_error", "train_error_top5"),
+        *("val_loss", "val_error", "val_error_top5", "images_per_second"),
+    ]
+    assert float(rows[0]["train_error"]) * 40 / 100 == pytest.approx(round(float(rows[0]["train_error"]) * 40 / 100))
+    left = {path.name for path in run.directory.iterdir() if not path.name.startswith("events")}
+    assert left == {".hydra", ".lock", "checkpoints", "metrics.csv", "record.json", "train.log"}
+    again = resnet_lab("train", *TINY)
+    assert again.returncode == 0
+    assert "is complete" in again.stderr
+    forced = resnet_lab("train", *TINY, "force=true")
+    assert forced.returncode == 0
+    assert "is set aside" in forced.stderr
+    assert curve(only_run(tmp_path)) == curve(run)
+    assert len(list(run.directory.parent.glob(".seed0-until-*/record.json"))) == 1
+
+
+def test_tensorboard_shows_the_curves_in_the_fields_words(tiny: Tiny) -> None:
+    run, config = tiny("data.holdout=10")
+    assert execute(run, config) == 0
+    (events,) = run.directory.glob("events*")
+    shown = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+    tags = {f"{part}/{what}" for part in ("train", "val", "test") for what in ("loss", "error", "error_top5")}
+    assert set(shown.Tags()["scalars"]) == tags | {"lr", "perf/images_per_second"}
+    rows = run.metrics()
+    for tag in ("train/error", "val/error"):
+        points = [(point.step, point.value) for point in shown.Scalars(tag)]
+        expected = [(int(row["step"]), float(row[tag.replace("/", "_")])) for row in rows]
+        assert points == [(step, pytest.approx(value)) for step, value in expected]
+    plugins = shown.summary_metadata
+    assert "custom_scalars__config__" in plugins
+    assert "_hparams_/session_start_info" in plugins
+
+
+def test_the_last_iteration_is_evaluated_inside_an_epoch(tiny: Tiny) -> None:
+    run, config = tiny("iterations=5")
+    assert execute(run, config) == 0
+    assert [row["step"] for row in run.metrics()] == ["3", "5"]
+    assert run.record()["iterations"] == 5
+
+
+def test_the_schedule_counts_iterations(tiny: Tiny) -> None:
+    run, config = tiny("schedule.milestones=[3,5]", "optimizer.lr=0.1")
+    assert execute(run, config) == 0
+    assert [float(row["lr"]) for row in run.metrics()] == pytest.approx([0.01, 0.001])
+
+
+@pytest.mark.parametrize("schedule", ["multistep_warmup", "plateau", "cosine", "constant"])
+def test_every_schedule_trains(tiny: Tiny, schedule: str) -> None:
+    run, config = tiny(f"schedule={schedule}")
+    assert execute(run, config) == 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
+    run, config = tiny("optimizer.lr=1e30")
+    assert execute(run, config) == 1
+    record = run.record()
+    assert record["status"] == "failed"
+    assert "the loss is not finite at iteration 1 (epoch 0, batch 1), lr 1e+30" in record["error"]
+    assert record["error"] in caplog.text
+    assert not run.checkpoint_path.exists()
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "resnet_lab.train", *TINY, *overrides]
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+
+
+def wait_for_rows(folder: Path, count: int) -> Run:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = list(folder.glob("outputs/*/*/seed*/metrics.csv"))
+        if found and len(Run(found[0].parent).metrics()) >= count:
+            return Run(found[0].parent)
+        time.sleep(0.02)
+    raise AssertionError("no curve appeared")
+
+
+LONGER = ("iterations=150", "data.crop_padding=2")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("whole")
+    assert start(folder, *LONGER).wait() == 0
+    return only_run(folder)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_curve_and_weights(tmp_path: Path, uninterrupted: Run, how: int) -> None:
+    process = start(tmp_path, *LONGER)
+    run = wait_for_rows(tmp_path, 4)
+    process.send_signal(how)
+    assert process.wait() == (-signal.SIGKILL if how == signal.SIGKILL else 75)
+    assert run.status() == "interrupted"
+    assert len(run.metrics()) < 50
+    assert start(tmp_path, *LONGER).wait() == 0
+    assert curve(run) == curve(uninterrupted)
+    for name, tensor in weights(uninterrupted).items():
+        assert torch.equal(tensor, weights(run)[name]), name
+    (accumulated,) = [EventAccumulator(str(run.directory), size_guidance={"scalars": 0}).Reload()]
+    assert [point.step for point in accumulated.Scalars("val/error")] == list(range(3, 151, 3))
+
+
+def test_two_processes_on_the_cpu(resnet_lab: Call, tmp_path: Path) -> None:
+    ended = resnet_lab("train", *TINY, "trainer=ddp_cpu", "iterations=9")
+    assert ended.returncode == 0, ended.stderr
+    run = only_run(tmp_path)
+    assert run.record()["status"] == "completed"
+    rows = run.metrics()
+    assert [row["step"] for row in rows] == ["3", "6", "9"]
+    for row in rows:
+        wrong = float(row["val_error"]) * 21 / 100
+        assert wrong == pytest.approx(round(wrong))
+    assert len(list(run.directory.glob("events*"))) == 1
+
+
+def test_a_sweep_goes_on_past_a_failure_and_says_so(resnet_lab: Call, tmp_path: Path) -> None:
+    sweep = ("-m", *TINY, "model.depth=8,9", "seed=0,1", "experiment_name=study")
+    ended = resnet_lab("train", *sweep)
+    assert ended.returncode == 1
+    assert "depth must be 6n+2" in ended.stdout
+    study = tmp_path / "outputs/study"
+    assert len(json.loads((study / "plan.json").read_text())) == 4
+    statuses = [Run(path.parent).status() for path in sorted(study.glob("*/seed*/record.json"))]
+    assert sorted(statuses) == ["completed", "completed", "failed", "failed"]
+    report = (study / "report.md").read_text()
+    assert "2 of 4 runs are not complete" in report
+    again = resnet_lab("train", *sweep)
+    assert again.returncode == 1
+    assert again.stdout.count(" running") == 2
+
+
+def test_cifar10_degradation_on_data_in_its_format(resnet_lab: Call, tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "data")
+    small = ("trainer=cpu", f"data.root={tmp_path}/data", "iterations=2", "model.width=2", "runtime.threads=1")
+    ended = resnet_lab("train", "experiment=cifar10_degradation", *small, "model.depth=14,8", "data.batch_size=32")
+    assert ended.returncode == 0, ended.stdout
+    report = (tmp_path / "outputs/cifar10_degradation/report.md").read_text()
+    assert "plain-14 ends at" in report
+    assert "resnet-14-A ends at" in report
+
+
+def test_info_counts(resnet_lab: Call) -> None:
+    ended = resnet_lab("info", "model=cifar_resnet", "model.depth=56", "data=cifar10", "format=json")
+    facts = json.loads(ended.stdout)
+    assert facts["parameters"] == 853018
+    # the paper's FLOPs: a multiply and its addition are one
+    assert facts["multiply_adds"] == pytest.approx(125.5e6, rel=0.001)
+    assert sum(layer["parameters"] for layer in facts["layers"]) == 853018
