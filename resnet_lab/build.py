@@ -10,8 +10,15 @@ from hydra.utils import get_object, instantiate
 from resnet_lab.checks import UserError
 
 # A config may come from anywhere; it may name only what this project trains with.
-ALLOWED = ("resnet_lab.models", "resnet_lab.data", "resnet_lab.schedule", "torch.optim", "torch.nn",
-           "torchvision.models", "pytorch_lightning")
+ALLOWED = (
+    "resnet_lab.models",
+    "resnet_lab.data",
+    "resnet_lab.schedule",
+    "torch.optim",
+    "torch.nn",
+    "torchvision.models",
+    "pytorch_lightning",
+)
 
 
 def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
@@ -81,7 +88,9 @@ def check_settings(block: str, target: Any, settings: dict[str, Any]) -> None:
 def parameters(target: Any) -> set[str]:
     """The names of the arguments, followed up the bases as long as a constructor passes **settings on."""
     names: set[str] = set()
-    constructors = [c.__init__ for c in target.__mro__] if inspect.isclass(target) else [target]
+    constructors = (
+        [vars(c).get("__init__", object.__init__) for c in target.__mro__] if inspect.isclass(target) else [target]
+    )
     for constructor in constructors:
         taken = inspect.signature(constructor).parameters.values()
         names |= {p.name for p in taken if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}

@@ -109,11 +109,11 @@ class Curves(Callback):
         for writer in self._tensorboard(trainer):
             writer.add_custom_scalars(CHARTS)
             tags = dict.fromkeys(("train/error", "val/error", "test/error"), 0.0)
-            for summary in hparams(self.hyperparameters, tags):
+            for summary in hparams(self.hyperparameters, tags):  # type: ignore[no-untyped-call]
                 writer._get_file_writer().add_summary(summary)
 
     def on_validation_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
-        if not trainer.state.fn == "fit":
+        if trainer.state.fn != "fit":
             return
         # reading the count waits for the device, so that the clock is read when the work is done
         images = int(module.tally("train").images) * trainer.world_size

@@ -59,9 +59,9 @@ def freeze(config: DictConfig) -> dict[str, Any]:
 
 def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
     """Refuse top-level keys that conf/<name>.yaml does not have, which Hydra would merge in silence."""
-    base = OmegaConf.load(f"{CONF}/{name}.yaml")
-    groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, DictConfig)]
-    known = [str(key) for key in [*base, *groups] if "override" not in str(key) and key != "experiment"]
+    base = to_plain(OmegaConf.load(f"{CONF}/{name}.yaml"))
+    groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, dict)]
+    known = [key for key in [*base, *groups] if "override" not in key and key != "experiment"]
     for key in config:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
@@ -76,7 +76,9 @@ def check_values(config: dict[str, Any]) -> None:
         raise UserError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
     runtime = set(config["runtime"]) - {"threads", "channels_last", "compile", "huge_pages"}
     if runtime:
-        raise UserError(f"runtime.{min(runtime)} is not a setting; there are threads, channels_last, compile, huge_pages")
+        raise UserError(
+            f"runtime.{min(runtime)} is not a setting; there are threads, channels_last, compile, huge_pages"
+        )
     threads = config["runtime"]["threads"]
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise UserError(f"runtime.threads must be a positive integer or null, got {threads!r}")

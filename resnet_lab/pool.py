@@ -1,6 +1,5 @@
 """The launcher of our sweeps: jobs in parallel on one machine, each a fresh process with a frozen config."""
 
-import json
 import importlib
 import os
 import shutil
@@ -19,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.compose import command, environment, freeze, prepare
@@ -50,7 +49,11 @@ class Job:
             return
         with run.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command(run), env=environment(self.config) | extra, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command(run),
+                env=environment(self.config) | extra,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         self.slot, self.status = slot, "running"
 
@@ -60,9 +63,13 @@ class Job:
             return
         status = self.run.status()
         # the exit code and the record must agree before a run counts as complete
-        self.status = status if status in ("completed", "interrupted") and code in (0, EXIT_INTERRUPTED) else "failed"
+        self.status = (
+            status if status in ("completed", "interrupted") and code in (0, EXIT_INTERRUPTED) else "failed"
+        )
         if self.status != "completed":
-            reason = self.run.record().get("error") if status != "interrupted" or code == EXIT_INTERRUPTED else None
+            reason = (
+                self.run.record().get("error") if status != "interrupted" or code == EXIT_INTERRUPTED else None
+            )
             self.reason = f"{reason or f'exit code {code}'}; see {self.run.log_path}"
         self.process, self.slot = None, -1
 

@@ -1,10 +1,10 @@
 """What one run leaves behind, and the rules of its directory. Standard library only.
 
-    outputs/<experiment_name>/<run_name>/seed<k>/
-        record.json        what ran, how it ended, final errors
-        metrics.csv        a row per evaluation
-        checkpoints/       last.ckpt and the one before it
-        train.log  .hydra/ TensorBoard's events
+outputs/<experiment_name>/<run_name>/seed<k>/
+    record.json        what ran, how it ended, final errors
+    metrics.csv        a row per evaluation
+    checkpoints/       last.ckpt and the one before it
+    train.log  .hydra/ TensorBoard's events
 """
 
 import contextlib
@@ -150,10 +150,11 @@ class Run:
     def keep_metrics_until(self, step: int) -> None:
         """Drop the rows after `step`, which a resumed run is going to write again."""
         rows = [row for row in self.metrics() if int(row["step"]) <= step]
-        lines = [",".join(line) for line in [rows[0].keys(), *(row.values() for row in rows)]] if rows else []
+        if not rows:
+            self.metrics_path.unlink(missing_ok=True)
+            return
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
         write_atomically(self.metrics_path, "".join(f"{line}\n" for line in lines))
-        if not lines:
-            self.metrics_path.unlink()
 
 
 def write_atomically(path: Path, text: str) -> None:

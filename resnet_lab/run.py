@@ -82,10 +82,16 @@ def set_up_logging(run: Run) -> None:
         console.addFilter(lambda record: record.name != "resnet_lab.callbacks")  # the bar shows these
     if not (run.log_path.exists() and os.path.samestat(os.fstat(2), run.log_path.stat())):
         handlers.append(logging.FileHandler(run.log_path))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers
+    )
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # images in memory need no workers; a curve is a point an evaluation, not one every so many steps
-    for harmless in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*"):
+    for harmless in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.*",
+    ):
         warnings.filterwarnings("ignore", harmless)
 
 

@@ -1,16 +1,17 @@
 """The run's TensorBoard events, written into its own directory."""
 
 from pathlib import Path
+from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 
 class RunEvents(TensorBoardLogger):
     """Events straight in `directory`; those after iteration `step` are void, as the run goes on from there."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        purge = {"purge_step": step + 1} if step else {}
+        purge: dict[str, Any] = {"purge_step": step + 1} if step else {}
         super().__init__(directory, name="", version="", default_hp_metric=False, **purge)
 
     @rank_zero_only

@@ -120,7 +120,7 @@ def stepper(config: dict[str, Any], net: nn.Module) -> Callable[[Tensor, Tensor]
 
     def step(images: Tensor, labels: Tensor) -> None:
         optimizer.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
+        F.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

@@ -29,7 +29,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     set_threads(config)
     seed_everything(config["seed"], verbose=False)
     data, classifier = build_all(config)
-    facts = count(classifier.net, data)
+    facts: dict[str, Any] = count(classifier.net, data)
     data.prepare()
     checkpoint, step = find_checkpoint(run)
     trainer = build_trainer(run, config, data, step)
@@ -87,7 +87,7 @@ def check_monitor(classifier: Classifier, holdout: int) -> None:
         )
 
 
-def count(net: nn.Module, data: ImageData) -> dict[str, int]:
+def count(net: nn.Module, data: ImageData) -> dict[str, Any]:
     shape = (data.in_channels, data.image_size, data.image_size)
     return {"parameters": count_parameters(net), "multiply_adds": count_multiply_adds(net, shape)}
 

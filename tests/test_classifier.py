@@ -15,7 +15,10 @@ def logits_for(ranking: list[int]) -> torch.Tensor:
 
 def test_errors_are_counts_over_all_images() -> None:
     """Four right, one wrong but in the top five, one outside; in batches of 5 and 1."""
-    rows = [logits_for([label]) for label in range(4)] + [logits_for([9, 8, 4]), logits_for([9, 8, 7, 6, 4, 5])]
+    rows = [logits_for([label]) for label in range(4)] + [
+        logits_for([9, 8, 4]),
+        logits_for([9, 8, 7, 6, 4, 5]),
+    ]
     logits, labels = torch.stack(rows), torch.arange(6)
     tally = Tally(top5=True)
     for part in (slice(0, 5), slice(5, 6)):

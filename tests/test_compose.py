@@ -76,7 +76,10 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
         ("optimizer.lr=fast", "optimizer: "),
         ("optimizer._target_=torch.optim.SDG", "optimizer._target_: there is no 'torch.optim.SDG'"),
         ("optimizer._target_=os.system", "optimizer._target_ must be under .* got 'os.system'"),
-        ("+model.evil={_target_:builtins.print}", "model.evil._target_ must be under .* got 'builtins.print'"),
+        (
+            "+model.evil={_target_:builtins.print}",
+            "model.evil._target_ must be under .* got 'builtins.print'",
+        ),
         ("+data.bach_size=1", "data.bach_size is not a setting of Synthetic; did you mean data.batch_size?"),
         ("data.batch_size=0", "data: batch_size must be a positive integer, got 0"),
         ("data.holdout=40", "holdout must be below the 40 training images, got 40"),
@@ -85,11 +88,17 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
         ("iterations=0", "iterations must be a positive integer, got 0"),
         ("trainer.accelerator=abacus", "trainer: .*abacus"),
         ("trainer.check_val_every_n_epoch=5", "trainer.check_val_every_n_epoch must be 1, or null"),
-        ("+trainer.max_epoch=5", "trainer.max_epoch is not a setting of Trainer; did you mean trainer.max_epochs?"),
+        (
+            "+trainer.max_epoch=5",
+            "trainer.max_epoch is not a setting of Trainer; did you mean trainer.max_epochs?",
+        ),
     ],
 )
 def test_refused_before_training(
-    tiny: Callable[..., tuple[Run, dict[str, Any]]], override: str, message: str, caplog: pytest.LogCaptureFixture
+    tiny: Callable[..., tuple[Run, dict[str, Any]]],
+    override: str,
+    message: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run, config = tiny(override)
     assert execute(run, config) == 1
@@ -118,7 +127,11 @@ def test_another_config_never_takes_over_a_directory(composed: Composed) -> None
 
 
 def test_hydras_own_refusals_have_no_traceback(resnet_lab: Callable[..., Any], tmp_path: Path) -> None:
-    for override, named in (("optimizer.lrr=1", "lrr"), ("model=resnet_cfar", "model/resnet_cfar"), ("+typo=1", "typo")):
+    for override, named in (
+        ("optimizer.lrr=1", "lrr"),
+        ("model=resnet_cfar", "model/resnet_cfar"),
+        ("+typo=1", "typo"),
+    ):
         ended = resnet_lab("train", override)
         assert ended.returncode != 0
         assert named in ended.stderr

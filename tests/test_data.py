@@ -127,7 +127,9 @@ def fetch_slowly(root: str) -> None:
 
 def test_many_processes_download_once(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("fork")
-    jobs = [spawn.Process(target=download, args=("Pictures", tmp_path, "Pictures", fetch_slowly)) for _ in range(8)]
+    jobs = [
+        spawn.Process(target=download, args=("Pictures", tmp_path, "Pictures", fetch_slowly)) for _ in range(8)
+    ]
     for job in jobs:
         job.start()
     for job in jobs:
@@ -187,11 +189,11 @@ def test_each_image_once_an_epoch_and_the_same_batches_for_any_number_of_process
     for sampler in (*ranks, whole):
         sampler.set_epoch(2)
     for parts, batch in zip(zip(*ranks, strict=True), whole, strict=True):
-        together = torch.cat([part.index for part in parts])
-        assert sorted(together.tolist()) == sorted(batch.index.tolist())
+        together = torch.cat([part.indices for part in parts])
+        assert sorted(together.tolist()) == sorted(batch.indices.tolist())
         # the mean over processes of weighted means is the mean over the batch
         assert sum(part.weight for part in parts) == pytest.approx(world_size)
-    seen = torch.cat([request.index for request in whole])
+    seen = torch.cat([request.indices for request in whole])
     assert sorted(seen.tolist()) == list(range(101))
     assert len(whole) == 7
 
@@ -200,7 +202,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         sampler = TrainBatches(50, 16, seed, 0, 1)
         sampler.set_epoch(epoch)
-        return torch.cat([request.index for request in sampler]).tolist()
+        return torch.cat([request.indices for request in sampler]).tolist()
 
     assert order(0, 1) == order(0, 1)
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
@@ -208,12 +210,12 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_sees_each_image_exactly_once(world_size: int) -> None:
-    parts = [r.index for rank in range(world_size) for r in EvaluationBatches(101, 8, rank, world_size)]
+    parts = [r.indices for rank in range(world_size) for r in EvaluationBatches(101, 8, rank, world_size)]
     assert sorted(torch.cat(parts).tolist()) == list(range(101))
 
 
 def test_a_last_batch_too_small_for_the_processes_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size=50 leaves a last batch of 1 of the 101 .* 2 processes"):
+    with pytest.raises(ValueError, match=r"batch_size=50 leaves a last batch of 1 of the 101 .* 2 processes"):
         TrainBatches(101, 50, seed=0, rank=0, world_size=2)
 
 

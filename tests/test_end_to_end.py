@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 from conftest import TINY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_data import write_cifar10
+
 from resnet_lab.checkpoint import read_checkpoint
 from resnet_lab.record import Run
 from resnet_lab.run import execute
-from test_data import write_cifar10
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
@@ -61,7 +61,9 @@ def test_a_run_leaves_what_it_promises(resnet_lab: Call, tmp_path: Path) -> None
         *("step", "epoch", "lr", "train_loss", "train_error", "train_error_top5"),
         *("val_loss", "val_error", "val_error_top5", "images_per_second"),
     ]
-    assert float(rows[0]["train_error"]) * 40 / 100 == pytest.approx(round(float(rows[0]["train_error"]) * 40 / 100))
+    assert float(rows[0]["train_error"]) * 40 / 100 == pytest.approx(
+        round(float(rows[0]["train_error"]) * 40 / 100)
+    )
     left = {path.name for path in run.directory.iterdir() if not path.name.startswith("events")}
     assert left == {".hydra", ".lock", "checkpoints", "metrics.csv", "record.json", "train.log"}
     again = resnet_lab("train", *TINY)
@@ -122,7 +124,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny: Tiny, caplog: pytest.LogCa
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "resnet_lab.train", *TINY, *overrides]
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
 
 
 def wait_for_rows(folder: Path, count: int) -> Run:
@@ -192,7 +196,13 @@ def test_a_sweep_goes_on_past_a_failure_and_says_so(resnet_lab: Call, tmp_path: 
 
 def test_cifar10_degradation_on_data_in_its_format(resnet_lab: Call, tmp_path: Path) -> None:
     write_cifar10(tmp_path / "data")
-    small = ("trainer=cpu", f"data.root={tmp_path}/data", "iterations=2", "model.width=2", "runtime.threads=1")
+    small = (
+        "trainer=cpu",
+        f"data.root={tmp_path}/data",
+        "iterations=2",
+        "model.width=2",
+        "runtime.threads=1",
+    )
     ended = resnet_lab("train", "experiment=cifar10_degradation", *small, "model.depth=14,8", "data.batch_size=32")
     assert ended.returncode == 0, ended.stdout
     report = (tmp_path / "outputs/cifar10_degradation/report.md").read_text()

@@ -106,6 +106,10 @@ def test_errors_name_the_value_and_what_is_allowed(arguments: dict, message: str
 
 
 def test_plain_and_residual_configs_differ_by_one_line() -> None:
-    plain, residual = ((CONF / f"model/cifar_{kind}.yaml").read_text().splitlines() for kind in ("plain", "resnet"))
+    plain, residual = (
+        (CONF / f"model/cifar_{kind}.yaml").read_text().splitlines() for kind in ("plain", "resnet")
+    )
     assert len(plain) == len(residual)
-    assert [pair for pair in zip(plain, residual, strict=True) if pair[0] != pair[1]] == [("shortcut: none", "shortcut: A")]
+    assert [pair for pair in zip(plain, residual, strict=True) if pair[0] != pair[1]] == [
+        ("shortcut: none", "shortcut: A")
+    ]

@@ -28,7 +28,9 @@ def changed(path: str, value: object) -> dict:
     return config
 
 
-@pytest.mark.parametrize("path", ["seed", "runtime.threads", "data.root", "data.num_workers", "trainer.devices", "run_dir"])
+@pytest.mark.parametrize(
+    "path", ["seed", "runtime.threads", "data.root", "data.num_workers", "trainer.devices", "run_dir"]
+)
 def test_where_and_how_it_runs_is_no_part_of_the_name(path: str) -> None:
     assert run_name(changed(path, "other")) == run_name(CONFIG)
 
@@ -54,7 +56,7 @@ def test_sanitized_names_are_one_harmless_path_component(name: str) -> None:
     assert len(clean) <= 80
 
 
-def own(directory: str, ready, done) -> None:  # noqa: ANN001
+def own(directory: str, ready, done) -> None:
     with Run(directory).ownership():
         ready.set()
         done.wait()

@@ -19,14 +19,14 @@ class Images(NamedTuple):
 class Batch(NamedTuple):
     """One process's part of a global batch.
 
-    `images` is (n, C, H, W), uint8 from the loader and float32 once it is on the device; `index` says
+    `images` is (n, C, H, W), uint8 from the loader and float32 once it is on the device; `indices` say
     which images of the dataset these are. `weight` is what the mean loss over these images has to be
     multiplied by for the mean over processes to be the mean over the global batch.
     """
 
     images: Tensor
     labels: Tensor
-    index: Tensor
+    indices: Tensor
     epoch: int
     weight: float
 
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 class Request(NamedTuple):
     """What a sampler asks of the dataset: the batch of these images, in this epoch."""
 
-    index: Tensor
+    indices: Tensor
     epoch: int
     weight: float
 
@@ -47,7 +47,7 @@ class BatchedImages(Dataset[Batch]):
 
     def __getitem__(self, request: Request) -> Batch:
         pixels, labels = self.images
-        return Batch(pixels[request.index], labels[request.index], *request)
+        return Batch(pixels[request.indices], labels[request.indices], *request)
 
 
 class TrainBatches(Sampler[Request]):
@@ -72,7 +72,7 @@ class TrainBatches(Sampler[Request]):
 
     def __iter__(self) -> Iterator[Request]:
         order = torch.randperm(self.size, generator=generator(self.seed, self.epoch))
-        for batch in order.split(self.batch_size):
+        for batch in torch.split(order, self.batch_size):
             part = batch[self.rank :: self.world_size]
             yield Request(part, self.epoch, self.world_size * len(part) / len(batch))
 
@@ -81,7 +81,7 @@ class EvaluationBatches(Sampler[Request]):
     """Every image exactly once over all processes, in order."""
 
     def __init__(self, size: int, batch_size: int, rank: int, world_size: int) -> None:
-        self.parts = torch.arange(rank, size, world_size).split(batch_size)
+        self.parts = torch.split(torch.arange(rank, size, world_size), batch_size)
 
     def __len__(self) -> int:
         return len(self.parts)

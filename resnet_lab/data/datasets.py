@@ -24,9 +24,7 @@ class Digits(ImageData):
         # their 17 levels, spread over the range of a byte
         pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)[:, None]
         labels = torch.from_numpy(digits.target).long()
-        train, test = train_test_split(
-            range(len(labels)), test_size=360, stratify=digits.target, random_state=0
-        )
+        train, test = train_test_split(range(len(labels)), test_size=360, stratify=digits.target, random_state=0)
         return Images(pixels[train], labels[train]), Images(pixels[test], labels[test])
 
 

@@ -1,6 +1,7 @@
 """Reading and downloading the files of the datasets. Errors name the file and the remedy."""
 
 import gzip
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -51,11 +52,11 @@ def read_idx(folder: Path, name: str) -> Tensor:
     except (EOFError, OSError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
         raise corrupted(path, f"cannot be decompressed ({error})") from error
     dimensions = raw[3] if len(raw) > 3 and raw[:3] == b"\x00\x00\x08" else 0
-    shape = np.frombuffer(raw, ">u4", dimensions, 4) if dimensions and len(raw) >= 4 + 4 * dimensions else []
-    values = raw[4 + 4 * dimensions :]
-    if not dimensions or len(values) != int(np.prod(shape, dtype=np.int64)):
-        raise corrupted(path, f"is no whole IDX file of bytes: {len(raw)} bytes, shape {list(map(int, shape))}")
-    return torch.from_numpy(np.frombuffer(values, np.uint8).reshape([int(n) for n in shape]).copy())
+    start = 4 + 4 * dimensions
+    shape = [int.from_bytes(raw[at : at + 4], "big") for at in range(4, start, 4)]
+    if not dimensions or len(raw) - start != math.prod(shape):
+        raise corrupted(path, f"is no whole IDX file of bytes: {len(raw)} bytes, shape {shape}")
+    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy())
 
 
 def read_idx_images(folder: Path, prefix: str, num_classes: int) -> Images:
@@ -96,5 +97,7 @@ def check_md5(folder: Path, files: list[list[str]]) -> None:
         if not (folder / name).exists():
             raise UserError(f"{folder / name} is missing; remove {folder} to download it again")
         if not check_integrity(str(folder / name), md5):
-            raise UserError(f"{folder / name} is truncated or corrupted: its MD5 is not {md5}; remove {folder} "
-                            "to download it again")
+            raise UserError(
+                f"{folder / name} is truncated or corrupted: its MD5 is not {md5}; remove {folder} "
+                "to download it again"
+            )

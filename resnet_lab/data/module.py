@@ -101,7 +101,7 @@ class ImageData(LightningDataModule, ABC):
         batches = TrainBatches(size, self.batch_size, self.seed, *self.rank_and_world_size)
         if self.trainer:
             # A resumed Trainer creates its first iterator before it tells the sampler the epoch.
-            batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return loader(train, batches, self.num_workers, self._pin_memory)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -114,9 +114,7 @@ class ImageData(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images = self.normalize(batch.images)
         if self.trainer and self.trainer.training:
-            images = crop_and_flip(
-                images, self.crop_padding, self.flip, self.seed, batch.epoch, batch.index
-            )
+            images = crop_and_flip(images, self.crop_padding, self.flip, self.seed, batch.epoch, batch.indices)
         return batch._replace(images=images)
 
     def normalize(self, pixels: Tensor) -> Tensor:
@@ -130,7 +128,7 @@ class ImageData(LightningDataModule, ABC):
 
     @property
     def _pin_memory(self) -> bool:
-        return bool(self.trainer) and self.trainer.strategy.root_device.type == "cuda"
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
 def split(images: Images, holdout: int) -> tuple[Images, Images]:

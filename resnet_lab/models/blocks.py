@@ -22,7 +22,8 @@ class PlainBlock(nn.Module):
 
     def layers(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return self.bn2(self.conv2(out))
+        normalized: Tensor = self.bn2(self.conv2(out))
+        return normalized
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.layers(x), inplace=True)

@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from resnet_lab.models.blocks import basic_block, conv3x3
 from resnet_lab.checks import check_choice, check_positive
+from resnet_lab.models.blocks import basic_block, conv3x3
 from resnet_lab.models.shortcuts import SHORTCUTS
 
 PAPER_DEPTHS = (20, 32, 44, 56, 110, 1202)
@@ -32,12 +32,13 @@ def resnet_cifar(
     stem = nn.Sequential(conv3x3(in_channels, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
     channels = width
-    for stage, out_channels in enumerate(widths, start=1):
-        layers[f"stage{stage}"] = nn.Sequential()
+    for number, out_channels in enumerate(widths, start=1):
+        stage = nn.Sequential()
         for block in range(blocks):
-            stride = 2 if stage > 1 and block == 0 else 1
-            layers[f"stage{stage}"].append(basic_block(shortcut, channels, out_channels, stride))
+            stride = 2 if number > 1 and block == 0 else 1
+            stage.append(basic_block(shortcut, channels, out_channels, stride))
             channels = out_channels
+        layers[f"stage{number}"] = stage
     layers["head"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
     net = nn.Sequential(layers)
     he_initialization(net)

@@ -14,7 +14,9 @@ from resnet_lab.report.tables import markdown, results_csv
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="resnet-lab-report", description=__doc__.partition(": ")[2])
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an experiment's folder, or any runs")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write; PATH, if there is one alone")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where to write; PATH, if there is one alone"
+    )
     options = parser.parse_args(arguments)
     if options.output is None and (len(options.paths) > 1 or not options.paths[0].is_dir()):
         parser.error("--output is needed where PATH is not one folder")

@@ -1,6 +1,7 @@
 """The curves as the paper draws them in Figure 6: plain nets on the left, residual ones on the right."""
 
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from resnet_lab.report.results import Group, Study
 
-STYLES = {"A": "-", "B": "--", "C": ":"}
+STYLES: dict[str, Literal["-", "--", ":"]] = {"A": "-", "B": "--", "C": ":"}
 COLOURS = ("#2a78c2", "#d9822b", "#3a923a", "#c03d3e", "#8a63b4", "#7f6259", "#d684bd", "#4d4d4d")
 
 

@@ -32,7 +32,7 @@ class Result:
     status: str
     reason: str = ""
     record: dict[str, Any] = field(default_factory=dict)
-    curve: Curve = Curve([], [], [])
+    curve: Curve = field(default_factory=lambda: Curve([], [], []))
 
     @property
     def config(self) -> dict[str, Any]:

@@ -40,7 +40,11 @@ def who(result: Result) -> list[str]:
 def origin(record: dict[str, Any]) -> list[str]:
     git = record.get("git") or {}
     commit = str(git.get("commit", ""))[:12] + ("-dirty" if git.get("dirty") else "")
-    return [record.get("data", {}).get("validates_on", ""), commit, record.get("versions", {}).get("torch", "")]
+    return [
+        record.get("data", {}).get("validates_on", ""),
+        commit,
+        record.get("versions", {}).get("torch", ""),
+    ]
 
 
 def markdown(study: Study) -> str:
@@ -113,7 +117,9 @@ def provenance(study: Study) -> str:
         return ""
     commits = sorted({origin(record)[1] or "no checkout" for record in records})
     versions = sorted({f"torch {record['versions']['torch']}" for record in records})
-    machines = sorted({f"{record['machine']['processor']}, {record['machine']['cores']} cores" for record in records})
+    machines = sorted(
+        {f"{record['machine']['processor']}, {record['machine']['cores']} cores" for record in records}
+    )
     protocols = sorted({origin(record)[0] for record in records} - {""})
     lines = [
         f"- Validation: on {'; '.join(protocols)}." if protocols else "",
