@@ -59,7 +59,7 @@ def freeze(config: DictConfig) -> dict[str, Any]:
 
 def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
     """Refuse top-level keys that conf/<name>.yaml does not have, which Hydra would merge in silence."""
-    base = to_plain(OmegaConf.load(f"{CONF}/{name}.yaml"))
+    base: Any = OmegaConf.to_container(OmegaConf.load(f"{CONF}/{name}.yaml"))
     groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, dict)]
     known = [key for key in [*base, *groups] if "override" not in key and key != "experiment"]
     for key in config:
