@@ -1,0 +1,175 @@
+"""The report on runs made by hand, whose verdicts can be worked out on paper."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+
+from resnet_lab.record import Run, add_to_plan, run_name
+from resnet_lab.report import main, write_report
+from resnet_lab.report.results import MOST_POINTS, read_results
+from resnet_lab.report.verdict import pairs, verdict
+
+CONFIG = {
+    "model": {"_target_": "resnet_lab.models.resnet_cifar", "depth": 20, "shortcut": "none", "width": 16},
+    "data": {"_target_": "resnet_lab.data.Digits", "root": "", "batch_size": 64, "num_workers": 0, "holdout": 0},
+    "optimizer": {"lr": 0.1},
+    "trainer": {"accelerator": "cpu"},
+    "experiment_name": "study",
+    "iterations": 20,
+    "job": "train",
+}
+FACTS = {
+    "parameters": 1000,
+    "data": {"validates_on": "the test images"},
+    "versions": {"torch": "2"},
+    "machine": {"processor": "p", "cores": 2},
+    "git": {"commit": "c" * 40, "dirty": False},
+}
+
+
+def config_of(depth: int, shortcut: str, seed: int, **changes: object) -> dict:
+    config = copy.deepcopy(CONFIG) | {"seed": seed} | changes
+    config["model"] |= {"depth": depth, "shortcut": shortcut}
+    return config
+
+
+def add_run(root: Path, depth: int, shortcut: str, seed: int, train_error: float, **facts: object) -> Run:
+    config = config_of(depth, shortcut, seed)
+    run = Run(root / "study" / run_name(config) / f"seed{seed}")
+    run.directory.mkdir(parents=True)
+    errors = dict.fromkeys(("train_error_clean", "val_error", "test_error"), train_error + 1)
+    run.update(**{"status": "completed", "config": config, "train_error": train_error} | errors | FACTS | facts)
+    for step, error in ((10, 50.0), (20, train_error)):
+        run.append_metrics({"step": step, "train_error": error, "val_error": error + 1})
+    return run
+
+
+def study(root: Path, errors: dict[tuple[int, str], list[float]]) -> Path:
+    for (depth, shortcut), values in errors.items():
+        for seed, value in enumerate(values):
+            add_run(root, depth, shortcut, seed, value)
+    return root / "study"
+
+
+def test_degradation_cured(tmp_path: Path) -> None:
+    errors = {(20, "none"): [1, 2, 3], (56, "none"): [10, 12, 14], (20, "A"): [2, 2, 2], (56, "A"): [1, 1, 1]}
+    path = study(tmp_path, errors)
+    first, plain, residual = verdict(read_results([path]))
+    assert first == "Degradation, cured by shortcuts."
+    # standard error: sqrt(1/3 + 4/3)
+    assert plain == (
+        "Degradation: plain-56 ends at 12.00 ± 2.00 % (n = 3) training error, plain-20 at 2.00 ± 1.00 % (n = 3): "
+        "a gap of +10.00 points (standard error 1.29)."
+    )
+    assert residual.startswith("No degradation: resnet-56-A ends at 1.00 ± 0.00 % (n = 3)")
+
+
+@pytest.mark.parametrize(
+    ("plain", "residual", "expected"),
+    [
+        ([1.0, 5.0], [2.0, 1.0], "Degradation, cured by shortcuts."),
+        ([1.0, 5.0], [1.0, 5.0], "Degradation, not cured by shortcuts."),
+        ([5.0, 1.0], [2.0, 1.0], "No degradation in the plain nets, so there is nothing to cure."),
+    ],
+)
+def test_one_seed_has_a_verdict_and_a_warning(
+    tmp_path: Path, plain: list[float], residual: list[float], expected: str
+) -> None:
+    by_net = {"none": plain, "A": residual}
+    path = study(tmp_path, {(d, s): [e[i]] for s, e in by_net.items() for i, d in enumerate((20, 56))})
+    first, *rest = verdict(read_results([path]))
+    assert first == expected
+    assert any(sentence.startswith("One seed proves nothing") for sentence in rest)
+
+
+def test_a_gap_within_the_noise_is_no_degradation(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1, 5], (56, "none"): [2, 6]})
+    (pair,) = pairs(read_results([path]))
+    assert pair.gap == 1
+    assert not pair.degrades
+
+
+def test_a_pair_differs_in_depth_alone(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1]})
+    other = add_run(tmp_path, 56, "none", 0, 9.0)
+    other.update(config=config_of(56, "none", 0, optimizer={"lr": 0.2}))
+    assert pairs(read_results([path])) == []
+
+
+def test_every_depth_is_held_against_the_shallowest(tmp_path: Path) -> None:
+    path = study(tmp_path, {(depth, "none"): [depth / 10] for depth in (20, 32, 44, 56)})
+    compared = [(pair.shallow.depth, pair.deep.depth) for pair in pairs(read_results([path]))]
+    assert compared == [(20, 32), (20, 44), (20, 56)]
+
+
+def test_runs_that_are_not_complete_are_rows_that_say_so(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1], (56, "none"): [5]})
+    add_run(tmp_path, 20, "A", 0, 1.0, status="failed", error="the loss is not finite at iteration 7")
+    add_run(tmp_path, 56, "A", 0, 1.0, status="running")
+    broken = add_run(tmp_path, 20, "none", 1, 1.0)
+    broken.record_path.write_text("{")
+    missing = run_name(config_of(32, "none", 0))
+    add_to_plan(path, [str(path / missing / "seed0")])
+    main([str(path)])
+    text = (path / "report.md").read_text()
+    assert "4 of 6 runs are not complete and are left out." in text
+    for row in (
+        r"\| resnet-20-A-\w+ \| 0 \| failed \| the loss is not finite at iteration 7 \|",
+        # nobody holds its lock: the process is gone
+        r"\| resnet-56-A-\w+ \| 0 \| interrupted \|",
+        r"\| plain-20-\w+ \| 1 \| unreadable \| JSONDecodeError",
+        rf"\| {missing} \| 0 \| missing \|",
+    ):
+        assert re.search(row, text), row
+    assert "failed" in (path / "report.html").read_text()
+    assert (path / "results.csv").read_text().count("\n") == 7
+
+
+def test_the_papers_number_stands_beside_the_papers_recipe_alone(tmp_path: Path) -> None:
+    run = add_run(tmp_path, 56, "A", 0, 0.5)
+    data = CONFIG["data"] | {"_target_": "resnet_lab.data.CIFAR10"}
+    run.update(config=config_of(56, "A", 0, iterations=64000, data=data))
+    write_report([tmp_path], tmp_path)
+    assert "| 6.97 % |" in (tmp_path / "report.md").read_text()
+    run.update(config=config_of(56, "A", 0, iterations=32000, data=data))
+    write_report([tmp_path], tmp_path)
+    assert "6.97" not in (tmp_path / "report.md").read_text()
+
+
+def test_the_page_needs_no_network_and_no_trust(tmp_path: Path) -> None:
+    add_run(tmp_path, 20, "none", 0, 1.0, status="failed", error="<script>alert(1)</script>")
+    page = write_report([tmp_path], tmp_path).read_text()
+    assert "[[" not in page
+    assert not re.search(r"https?://|src=|@import|<link", page)
+    assert "<script>alert" not in page
+    svg = (tmp_path / "curves.svg").read_text()
+    assert "<script" not in svg
+
+
+def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path) -> None:
+    run = add_run(tmp_path, 20, "none", 0, 1.0)
+    rows = [f"{step},{step},{step}" for step in range(1, 64_001)]
+    run.metrics_path.write_text("\n".join(["step,train_error,val_error", *rows]) + "\n")
+    (result,) = read_results([tmp_path]).results
+    assert len(result.curve.steps) <= MOST_POINTS
+    assert result.curve.steps[-1] == 64_000
+
+
+def test_the_same_runs_draw_the_same_files(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1, 2], (56, "none"): [5, 6]})
+    for name in ("one", "two"):
+        write_report([path], tmp_path / name)
+    for file in ("curves.svg", "results.csv", "report.md", "report.html"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_wrong_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"there are no training runs in .*"):
+        main([str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "nowhere")])
+    assert "--output is needed" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="does not exist"):
+        main([str(tmp_path / "nowhere"), "--output", str(tmp_path)])
