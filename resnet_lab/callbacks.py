@@ -19,7 +19,8 @@ from resnet_lab.record import Run
 
 log = logging.getLogger(__name__)
 
-CHARTS = {"error (%)": {"train and validation": ["Multiline", ["train/error", "val/error"]]}}
+# TensorBoard takes tags for regular expressions: without the $ the top-5 errors would be in the chart
+CHARTS = {"error (%)": {"train and validation": ["Multiline", ["train/error$", "val/error$"]]}}
 
 
 class Interrupted(Exception):
@@ -100,8 +101,8 @@ class Curves(Callback):
     A value at step s was measured after s optimizer steps.
     """
 
-    def __init__(self, run: Run, hyperparameters: dict[str, Any]) -> None:
-        self.run, self.hyperparameters = run, hyperparameters
+    def __init__(self, run: Run, iterations: int, hyperparameters: dict[str, Any]) -> None:
+        self.run, self.iterations, self.hyperparameters = run, iterations, hyperparameters
         self.since = 0.0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -140,7 +141,7 @@ class Curves(Callback):
         log.info(
             "iteration %d/%s: train error %.2f %%, val error %.2f %%, lr %g, %.0f images/s",
             trainer.global_step,
-            self.hyperparameters["iterations"],
+            self.iterations,
             measured["train/error"],
             measured["val/error"],
             lr,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 from test_data import write_cifar10
 
 from resnet_lab.checkpoint import read_checkpoint
@@ -89,7 +91,10 @@ def test_tensorboard_shows_the_curves_in_the_fields_words(tiny: Tiny) -> None:
         expected = [(int(row["step"]), float(row[tag.replace("/", "_")])) for row in rows]
         assert points == [(step, pytest.approx(value)) for step, value in expected]
     plugins = shown.summary_metadata
-    assert "custom_scalars__config__" in plugins
+    layout = layout_pb2.Layout.FromString(shown.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    patterns = layout.category[0].chart[0].multiline.tag
+    shown_together = {tag for tag in shown.Tags()["scalars"] for pattern in patterns if re.match(pattern, tag)}
+    assert shown_together == {"train/error", "val/error"}
     assert "_hparams_/session_start_info" in plugins
 
 
@@ -217,3 +222,13 @@ def test_info_counts(resnet_lab: Call) -> None:
     # the paper's FLOPs: a multiply and its addition are one
     assert facts["multiply_adds"] == pytest.approx(125.5e6, rel=0.001)
     assert sum(layer["parameters"] for layer in facts["layers"]) == 853018
+
+
+@pytest.mark.slow
+def test_throughput_measures_all_three(resnet_lab: Call, tmp_path: Path) -> None:
+    ended = resnet_lab("train", "experiment=throughput", "iterations=2", "model.depth=8", "data.train_images=1024")
+    assert ended.returncode == 0, ended.stderr
+    ratios = only_run(tmp_path).record()["ratios"]
+    assert all(0 < ratio["min"] <= ratio["median"] <= ratio["max"] for ratio in ratios.values())
+    assert set(ratios) == {"fit / bare loop", "fit / usual loader"}
+    assert "usual loader" in ended.stdout
