@@ -153,11 +153,9 @@ class Classifier(LightningModule):
 
     def _log(self, name: str) -> None:
         means = self.tally(name).take(self._sum_over_processes)
-        self.log_dict(
-            {f"{name}/{key}": torch.tensor(value, dtype=torch.float64) for key, value in means.items()},
-            logger=False,
-            sync_dist=False,
-        )
+        for key, mean in means.items():
+            value = torch.tensor(mean, dtype=torch.float64)
+            self.log(f"{name}/{key}", value, logger=False, prog_bar=key == "error")
 
     def _observe(self, schedule: MultiStepWarmup, wrong: Tensor, batch: Batch) -> None:
         counts = torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])

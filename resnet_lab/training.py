@@ -1,6 +1,7 @@
 """The job `train`: one network trained and tested as its frozen config says."""
 
 import logging
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,19 @@ def results(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
         raise RuntimeError(f"{run.metrics_path} does not end at iteration {iterations}")
     last = {name: float(value) for name, value in rows[-1].items()}
     tested = {tag.replace("/", "_"): float(value) for tag, value in trainer.callback_metrics.items()}
-    speeds = sorted(float(row["images_per_second"]) for row in rows)
+    log.info(
+        "complete: train error %.2f %%, test error %.2f %%; %s",
+        last["train_error"],
+        tested["test_error"],
+        run.record_path,
+    )
     return {
         "iterations": iterations,
         "train_error": last["train_error"],
         "train_error_clean": tested["train_clean_error"],
         "val_error": last["val_error"],
         "test_error": tested["test_error"],
+        **({"test_error_top5": tested["test_error_top5"]} if "test_error_top5" in tested else {}),
         "train_loss": last["train_loss"],
-        "images_per_second": speeds[len(speeds) // 2],
+        "images_per_second": statistics.median(float(row["images_per_second"]) for row in rows),
     }
