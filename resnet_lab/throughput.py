@@ -50,7 +50,10 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     text = table(speeds)
     write_atomically(run.directory / "throughput.md", text)
     print(text)
-    return {"images_per_second": speeds, "ratios": {f"fit / {name}": ratios(speeds, name) for name in list(speeds)[1:]}}
+    return {
+        "images_per_second": speeds,
+        "ratios": {f"fit / {name}": ratios(speeds, name) for name in list(speeds)[1:]},
+    }
 
 
 class Stopwatch(Callback):

@@ -12,7 +12,9 @@ from resnet_lab.report.tables import markdown, results_csv
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="resnet-lab-report", description=__doc__.partition(": ")[2])
+    parser = argparse.ArgumentParser(
+        prog="resnet-lab-report", description="Write a figure, tables and a verdict from the runs under the paths."
+    )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an experiment's folder, or any runs")
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write; PATH, if there is one alone"

@@ -67,7 +67,7 @@ def decorate(axes: Axes, title: str, groups: list[Group], study: Study) -> None:
         Line2D([], [], color="0.4", linewidth=0.8, label="training"),
         Line2D([], [], color="0.4", linewidth=2.2, label="validation"),
     ]
-    axes.legend(handles=nets + kinds, frameon=False, fontsize=9)
+    axes.legend(handles=nets + kinds, edgecolor="none", framealpha=0.8, fontsize=9)
 
 
 def top(study: Study) -> float:

@@ -124,6 +124,6 @@ def provenance(study: Study) -> str:
     lines = [
         f"- Validation: on {'; '.join(protocols)}." if protocols else "",
         f"- Code: {', '.join(commits)}; {', '.join(versions)}; {'; '.join(machines)}.",
-        f"- Command: `resnet-lab experiment={study.experiments[0]}`" if len(study.experiments) == 1 else "",
+        f"- Seeds: {', '.join(sorted({result.seed for result in study.results}))}.",
     ]
     return "\n".join(line for line in lines if line)

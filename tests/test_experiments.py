@@ -1,0 +1,43 @@
+"""What we ask (conf/experiment) and what we learned (experiments) stay together."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAMES = sorted(path.stem for path in ROOT.glob("conf/experiment/*.yaml"))
+
+
+def test_every_experiment_has_its_folder_and_every_folder_its_experiment() -> None:
+    assert NAMES == sorted(path.name for path in (ROOT / "experiments").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_opens_with_what_it_asks(name: str) -> None:
+    text = (ROOT / f"conf/experiment/{name}.yaml").read_text()
+    for heading in ("Question", "Paper", "Expected", "Cost"):
+        assert re.search(rf"^# {heading}: +\S", text, re.MULTILINE), heading
+    assert re.search(rf"^# Command: +resnet-lab experiment={name}\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_has_results_or_says_that_it_has_none(name: str) -> None:
+    folder = ROOT / "experiments" / name
+    readme = (folder / "README.md").read_text()
+    assert f"resnet-lab experiment={name}" in readme
+    assert f"({name}/README.md)" in (ROOT / "experiments/README.md").read_text()
+    report = folder / "report.md"
+    if report.exists():
+        verdict = re.search(r"\*\*(.+)\*\*", report.read_text())
+        assert verdict is not None
+        for quoting in (folder / "README.md", ROOT / "experiments/README.md"):
+            assert verdict[1] in quoting.read_text(), f"{quoting} does not quote the verdict of {report}"
+        assert {"curves.png", "curves.svg", "results.csv"} <= {path.name for path in folder.iterdir()}
+    elif name not in ("smoke", "throughput"):
+        assert "not run here" in readme.lower()
+
+
+def test_the_top_level_is_what_it_was_agreed_to_be() -> None:
+    allowed = {"pyproject.toml", "conf", "resnet_lab", "experiments", "tests", "outputs", "README.md"}
+    assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} <= allowed
