@@ -3,7 +3,6 @@
 import logging
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,15 +15,12 @@ from torch.utils.tensorboard.summary import hparams
 
 from resnet_lab.classifier import Classifier
 from resnet_lab.record import Run
+from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
 
 log = logging.getLogger(__name__)
 
 # TensorBoard takes tags for regular expressions: without the $ the top-5 errors would be in the chart
 CHARTS = {"error (%)": {"train and validation": ["Multiline", ["train/error$", "val/error$"]]}}
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, and can go on from its last checkpoint."""
 
 
 class StopAtIteration(Callback):
@@ -36,16 +32,6 @@ class StopAtIteration(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step >= self.iterations:
             trainer.should_stop = True
-
-
-def raise_interrupted(number: int, frame: FrameType | None) -> None:
-    """A signal handler for the times when stopping at once harms nothing."""
-    raise Interrupted(f"{signal.Signals(number).name}; the same command goes on")
-
-
-def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
 
 
 class StopOnSignal(Callback):

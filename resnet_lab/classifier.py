@@ -11,15 +11,12 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from resnet_lab.checks import UserError
 from resnet_lab.data.batches import Batch
 from resnet_lab.schedule import MultiStepWarmup, Plateau
 
 # Iterations between looks for a loss that is not finite; looking waits for the device.
 CHECK_EVERY = 50
-
-
-class NonFiniteLoss(Exception):
-    """Training diverged: the loss became infinite or not a number."""
 
 
 class Tally(nn.Module):
@@ -189,7 +186,7 @@ class Classifier(LightningModule):
         ago = self.global_step - step
         lr = self._recent_lr[-1 - min(ago, len(self._recent_lr) - 1)]
         epoch, batch = divmod(step, int(self.trainer.num_training_batches))
-        raise NonFiniteLoss(
+        raise UserError(
             f"the loss is not finite at iteration {step} (epoch {epoch}, batch {batch}), lr {lr:g}; "
             "try a smaller optimizer.lr"
         )

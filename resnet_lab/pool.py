@@ -61,17 +61,22 @@ class Job:
         """Note how it ended, if it has."""
         if self.process is None or (code := self.process.poll()) is None:
             return
-        status = self.run.status()
-        # the exit code and the record must agree before a run counts as complete
-        self.status = (
-            status if status in ("completed", "interrupted") and code in (0, EXIT_INTERRUPTED) else "failed"
-        )
-        if self.status != "completed":
-            reason = (
-                self.run.record().get("error") if status != "interrupted" or code == EXIT_INTERRUPTED else None
-            )
-            self.reason = f"{reason or f'exit code {code}'}; see {self.run.log_path}"
         self.process, self.slot = None, -1
+        self.status = self.run.status()
+        if self.status == "completed" and code == 0:
+            return
+        if self.status != "interrupted":
+            self.status = (
+                "interrupted" if code in (EXIT_INTERRUPTED, -signal.SIGTERM, -signal.SIGINT) else "failed"
+            )
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self.reason = f"{self.run.record().get('error') or how}; see {self.run.log_path}"
+
+    def stop(self) -> None:
+        """Ask the process once to end; asked again it would die before it has said how."""
+        if self.process and self.status == "running":
+            self.status = "stopping"
+            self.process.terminate()
 
 
 class PoolLauncher(Launcher):
@@ -124,8 +129,8 @@ class PoolLauncher(Launcher):
     def _step(self, jobs: list[Job], slots: list[dict[str, str]]) -> None:
         for job in jobs:
             job.poll()
-            if self.stopping and job.process:
-                job.process.terminate()
+            if self.stopping:
+                job.stop()
         for slot, extra in enumerate(slots):
             waiting = [job for job in jobs if job.status == "waiting"]
             if waiting and not self.stopping and slot not in [job.slot for job in jobs]:

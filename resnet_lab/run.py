@@ -7,6 +7,7 @@ another, and the processes of a distributed run repeat nothing but this.
 import importlib
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -15,11 +16,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from resnet_lab.callbacks import Interrupted, handle_signals, raise_interrupted
 from resnet_lab.checks import UserError
-from resnet_lab.classifier import NonFiniteLoss
 from resnet_lab.provenance import provenance
 from resnet_lab.record import EXIT_INTERRUPTED, Run, now
+from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
 
 log = logging.getLogger("resnet_lab")
 
@@ -27,19 +27,26 @@ JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput"}
 
 
 def main() -> None:
-    run = Run(sys.argv[1])
+    handle_signals(raise_interrupted)
+    try:
+        sys.exit(start(Run(sys.argv[1])))
+    except Interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def start(run: Run) -> int:
+    """Run the config in the directory as its owner, or as a further process of a distributed run."""
     config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
     set_up_logging(run)
-    handle_signals(raise_interrupted)
     if int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("RANK", 0)):
         perform(run, config)
-        return
+        return 0
     try:
         with run.ownership():
-            sys.exit(execute(run, config))
+            return execute(run, config)
     except BlockingIOError as error:
         log.error("%s", error)
-        sys.exit(1)
+        return 1
 
 
 def execute(run: Run, config: dict[str, Any]) -> int:
@@ -48,6 +55,7 @@ def execute(run: Run, config: dict[str, Any]) -> int:
     started = time.perf_counter()
 
     def finish(status: str, **facts: Any) -> None:
+        handle_signals(signal.SIG_IGN)  # what is left to do takes no time, and must be done
         run.update(status=status, ended=now(), seconds=round(time.perf_counter() - started, 2), **facts)
 
     try:
@@ -56,7 +64,7 @@ def execute(run: Run, config: dict[str, Any]) -> int:
         finish("interrupted", error=str(stop))
         log.warning("interrupted: %s", stop)
         return EXIT_INTERRUPTED
-    except (UserError, NonFiniteLoss) as error:
+    except UserError as error:
         finish("failed", error=str(error))
         log.error("%s", error)
         return 1

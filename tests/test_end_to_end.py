@@ -225,6 +225,22 @@ def test_info_counts(resnet_lab: Call) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_sweep_goes_on(tmp_path: Path, how: int) -> None:
+    sweep = ("hydra.mode=MULTIRUN", *LONGER, "seed=0,1,2")
+    process = start(tmp_path, *sweep)
+    wait_for_rows(tmp_path, 2)
+    process.send_signal(how)
+    assert process.wait() == 75
+    records = list(tmp_path.glob("outputs/*/*/seed*/record.json"))
+    assert records
+    assert {Run(path.parent).status() for path in records} == {"interrupted"}
+    assert all(Run(path.parent).owner() is None for path in records)
+    assert start(tmp_path, *sweep).wait() == 0
+    assert len(list(tmp_path.glob("outputs/*/*/seed*/record.json"))) == 3
+
+
+@pytest.mark.slow
 def test_throughput_measures_all_three(resnet_lab: Call, tmp_path: Path) -> None:
     ended = resnet_lab("train", "experiment=throughput", "iterations=2", "model.depth=8", "data.train_images=1024")
     assert ended.returncode == 0, ended.stderr

@@ -10,7 +10,7 @@ NAMES = sorted(path.stem for path in ROOT.glob("conf/experiment/*.yaml"))
 
 
 def test_every_experiment_has_its_folder_and_every_folder_its_experiment() -> None:
-    assert NAMES == sorted(path.name for path in (ROOT / "experiments").iterdir() if path.is_dir())
+    assert sorted(path.name for path in (ROOT / "experiments").iterdir() if path.is_dir()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
