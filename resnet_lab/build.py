@@ -9,47 +9,51 @@ from hydra.utils import get_object, instantiate
 
 from resnet_lab.checks import UserError
 
-# A config may come from anywhere; it may name only what this project trains with.
-ALLOWED = (
-    "resnet_lab.models",
+# A config may come from anywhere; it may make only what this project trains with.
+CLASSES = (
     "resnet_lab.data",
+    "resnet_lab.models",
     "resnet_lab.schedule",
     "torch.optim",
-    "torch.nn",
-    "torchvision.models",
-    "pytorch_lightning",
+    "pytorch_lightning.trainer",
+    "pytorch_lightning.strategies",
 )
+FUNCTIONS = ("resnet_lab.models",)
 
 
 def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
-    """Instantiate the block of that name, given what only the other blocks know.
+    """Instantiate the block of that name, with facts that only the other blocks know.
 
     Raises:
         UserError: its `_target_` is not allowed or not there, or does not take its settings.
     """
     check_targets(block, config)
-    target = get_object(config["_target_"])
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    check_settings(block, target, settings)
+    check_settings(block, get_object(config["_target_"]), settings, set(facts))
     try:
         made = instantiate(config, _convert_="all", **facts)
     except Exception as error:
         # Hydra wraps what the constructor raised, and quotes it over several lines
         cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise UserError(f"{block}: {cause}") from error
-    return guarded(block, made) if config.get("_partial_") else made
+        raise cause if isinstance(cause, UserError) else complaint(block, cause, settings) from error
+    return guarded(block, made, settings) if config.get("_partial_") else made
 
 
-def guarded(block: str, make: functools.partial[Any]) -> Any:
+def complaint(block: str, error: BaseException, settings: dict[str, Any]) -> UserError:
+    """What a constructor said, under the block's name; with the settings, if it named none of them."""
+    named = any(name in str(error) for name in settings)
+    shown = "" if named else f" ({', '.join(f'{block}.{name}={value!r}' for name, value in settings.items())})"
+    return UserError(f"{block}: {error}{shown}")
+
+
+def guarded(block: str, make: functools.partial[Any], settings: dict[str, Any]) -> Any:
     """The same factory with its complaints under the block's name."""
 
     def made(*args: Any) -> Any:
         try:
             return make(*args)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{block}: {error}") from error
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise complaint(block, error, settings) from error
 
     return made
 
@@ -67,16 +71,24 @@ def check_targets(where: str, value: Any) -> None:
 
 
 def check_target(where: str, target: str) -> None:
-    if not target.startswith(tuple(f"{package}." for package in ALLOWED)):
-        raise UserError(f"{where}._target_ must be under {', '.join(ALLOWED)}; got {target!r}")
+    """Judge what the name leads to, not the name: modules have other modules as attributes."""
     try:
-        get_object(target)
+        found = get_object(target)
     except Exception as error:
         raise UserError(f"{where}._target_: there is no {target!r}") from error
+    home = f"{getattr(found, '__module__', '')}."
+    allowed = CLASSES if inspect.isclass(found) else FUNCTIONS if inspect.isfunction(found) else ()
+    if not home.startswith(tuple(f"{package}." for package in allowed)):
+        raise UserError(
+            f"{where}._target_ must be a class of {', '.join(CLASSES)} or a function of "
+            f"{', '.join(FUNCTIONS)}; got {target!r}"
+        )
 
 
-def check_settings(block: str, target: Any, settings: dict[str, Any]) -> None:
+def check_settings(block: str, target: Any, settings: dict[str, Any], facts: set[str]) -> None:
     """Refuse a setting that the target does not take, naming one that it does."""
+    if given := facts & set(settings):
+        raise UserError(f"{block}.{min(given)} is set by the lab; leave it out")
     allowed = parameters(target)
     for name in settings:
         if name not in allowed:

@@ -91,8 +91,9 @@ class Curves(Callback):
         self.run, self.iterations, self.hyperparameters = run, iterations, hyperparameters
         self.since = 0.0
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
+        self.images_before = int(module.tally("train").images)  # of an interval that a resumed run is inside
         for writer in self._tensorboard(trainer):
             writer.add_custom_scalars(CHARTS)
             tags = dict.fromkeys(("train/error", "val/error", "test/error"), 0.0)
@@ -103,7 +104,8 @@ class Curves(Callback):
         if trainer.state.fn != "fit":
             return
         # reading the count waits for the device, so that the clock is read when the work is done
-        images = int(module.tally("train").images) * trainer.world_size
+        images = (int(module.tally("train").images) - self.images_before) * trainer.world_size
+        self.images_before = 0
         self.images_per_second = images / (time.perf_counter() - self.since)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

@@ -31,7 +31,8 @@ class VerifiedCheckpointIO(CheckpointIO):
                 file.write(content)
                 file.flush()
                 sync(file.fileno())
-            if path.exists():
+            # a damaged one must not take the place of a good one
+            if path.is_file() and (is_whole(path) or not previous(path).exists()):
                 os.replace(path, previous(path))
             os.replace(beside, path)
         finally:
@@ -56,19 +57,25 @@ def previous(path: Path) -> Path:
     return path.with_name(f"previous-{path.name}")
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the content is what the checksum before it says."""
+    with path.open("rb") as file:
+        digest, content = file.read(32), file.read()
+    return hashlib.sha256(content).digest() == digest
+
+
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """The checkpoint on the CPU, or None if it is cut off or altered."""
-    raw = path.read_bytes()
-    digest, content = raw[:32], raw[32:]
-    if hashlib.sha256(content).digest() != digest:
+    if not is_whole(path):
         return None
-    checkpoint: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    content = io.BytesIO(path.read_bytes()[32:])
+    checkpoint: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
     return checkpoint
 
 
 def newest_whole(path: Path) -> tuple[Path, dict[str, Any]] | None:
     """`path` or else the generation before it, whichever is the newest that can be read."""
     for candidate in (path, previous(path)):
-        if candidate.exists() and (checkpoint := read_checkpoint(candidate)) is not None:
+        if candidate.is_file() and (checkpoint := read_checkpoint(candidate)) is not None:
             return candidate, checkpoint
     return None

@@ -1,5 +1,6 @@
 """The LightningModule: cross-entropy, exact errors, learning rate. It knows no architecture and no dataset."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -96,11 +97,10 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())
         schedule = self.make_schedule(optimizer)
-        how = (
-            {"interval": "epoch", "monitor": schedule.monitor}
-            if isinstance(schedule, Plateau)
-            else {"interval": "step"}
-        )
+        how: dict[str, Any] = {"interval": "step"}
+        if isinstance(schedule, Plateau):
+            # Lightning would step it after the checkpoint is written; it steps at each evaluation instead
+            how = {"interval": "epoch", "frequency": sys.maxsize, "monitor": schedule.monitor}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **how}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -128,16 +128,28 @@ class Classifier(LightningModule):
         if self.trainer.state.fn == "fit":
             self._log("train")
         self._log("val")
+        schedule = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        if isinstance(schedule, Plateau):
+            schedule.step(self.trainer.callback_metrics[schedule.monitor].item())
 
     def on_test_epoch_end(self) -> None:
         self._log("test")
         self._log("train_clean")
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        if metric is None:
-            scheduler.step()
-        else:
-            scheduler.step(metric)
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """One checkpoint for all processes: the sums of their counts, the means of their statistics."""
+        if self.trainer.world_size > 1:
+            self._average_statistics()
+            for name in self._counts(checkpoint):
+                checkpoint["state_dict"][name] = self._sum_over_processes(checkpoint["state_dict"][name])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.global_rank > 0:
+            for name in self._counts(checkpoint):
+                checkpoint["state_dict"][name].zero_()
+
+    def _counts(self, checkpoint: dict[str, Any]) -> list[str]:
+        return [name for name in checkpoint["state_dict"] if name.partition(".")[0].endswith("_tally")]
 
     def tally(self, name: str) -> Tally:
         tally = getattr(self, f"{name}_tally")
@@ -152,7 +164,7 @@ class Classifier(LightningModule):
         means = self.tally(name).take(self._sum_over_processes)
         for key, mean in means.items():
             value = torch.tensor(mean, dtype=torch.float64)
-            self.log(f"{name}/{key}", value, logger=False, prog_bar=key == "error")
+            self.log(f"{name}/{key}", value, logger=False, prog_bar=key == "error", sync_dist=True)
 
     def _observe(self, schedule: MultiStepWarmup, wrong: Tensor, batch: Batch) -> None:
         counts = torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])
@@ -160,7 +172,8 @@ class Classifier(LightningModule):
         schedule.observe(100 * all_wrong / all_images)
 
     def _sum_over_processes(self, tensor: Tensor) -> Tensor:
-        total = self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        # a copy, because the reduction is in place
+        total = self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
         assert isinstance(total, Tensor)
         return total
 

@@ -1,9 +1,10 @@
 """From the command line to a frozen config in its run directory. Imports no torch, so it answers at once."""
 
 import difflib
+import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def register_resolvers() -> None:
         return record.run_name(plain(_root_))
 
     def fraction(whole: int, numerator: int, denominator: int) -> int:
-        return whole * numerator // denominator
+        # at least 1: a milestone or a period of 0 is none; what is no number is refused under its own name
+        return max(1, whole * numerator // denominator) if is_integer(whole, 1) else 1
 
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("fraction", fraction, replace=True)
@@ -51,7 +53,7 @@ def freeze(config: DictConfig) -> dict[str, Any]:
     try:
         frozen = {str(key): to_plain(config[key]) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'the config'}: {error.msg}") from error
+        raise UserError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
     check_values(frozen)
     frozen["run_dir"] = os.path.abspath(frozen["run_dir"])
     return frozen
@@ -67,48 +69,98 @@ def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
             close = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
             raise UserError(f"{key} is not a key of the config; {hint}")
+    if missing := [key for key in known if key not in config and key != "hydra"]:
+        raise UserError(f"{missing[0]} is missing from the config")
 
 
 def check_values(config: dict[str, Any]) -> None:
-    """Refuse values that no constructor would see."""
-    seed = config["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise UserError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
-    runtime = set(config["runtime"]) - {"threads", "channels_last", "compile", "huge_pages"}
-    if runtime:
+    """Refuse what no constructor would see: the top level, the runtime, numbers that are none."""
+    for key, (good, allowed) in RULES.items():
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not good(value):
+            raise UserError(f"{key} must be {allowed}, got {value!r}")
+    if unknown := set(config["runtime"]) - {"threads", "channels_last", "compile", "huge_pages"}:
         raise UserError(
-            f"runtime.{min(runtime)} is not a setting; there are threads, channels_last, compile, huge_pages"
+            f"runtime.{min(unknown)} is not a setting; there are threads, channels_last, compile, huge_pages"
         )
-    threads = config["runtime"]["threads"]
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise UserError(f"runtime.threads must be a positive integer or null, got {threads!r}")
-    for key in ("channels_last", "compile", "huge_pages"):
-        if not isinstance(config["runtime"][key], bool):
-            raise UserError(f"runtime.{key} must be true or false, got {config['runtime'][key]!r}")
-    for key in ("experiment_name", "run_name"):
-        if config[key] != record.sanitize(str(config[key])):
-            raise UserError(f"{key} must be letters, digits, dots, dashes and underscores, got {config[key]!r}")
+    check_finite("", config)
+    if Path(config["run_dir"]) != Path(
+        config["output_root"], config["experiment_name"], config["run_name"], f"seed{config['seed']}"
+    ):
+        raise UserError("run_dir follows from output_root, experiment_name, run_name and seed; set these")
+
+
+def check_finite(where: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where} must be a finite number, got {value!r}")
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        check_finite(f"{where}.{key}".lstrip("."), item)
+
+
+def is_integer(value: object, least: int, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_name(value: object) -> bool:
+    return isinstance(value, str) and value == record.sanitize(value)
+
+
+CORES = os.cpu_count() or 1
+NAME = (is_name, "letters, digits, dots, dashes and underscores")
+SWITCH = (lambda value: isinstance(value, bool), "true or false")
+BLOCK = (lambda value: isinstance(value, str) and value, "the dotted name of a class or function")
+FACTORY = (lambda value: value is True, "true, as it is finished once the network is there")
+RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "seed": (lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1"),
+    "iterations": (lambda value: is_integer(value, 1), "a positive integer"),
+    "job": (lambda value: value in ("train", "throughput"), "train or throughput"),
+    "force": SWITCH,
+    "output_root": (lambda value: isinstance(value, str) and value, "a folder"),
+    "run_dir": (lambda value: isinstance(value, str) and value, "a folder"),
+    "experiment_name": NAME,
+    "run_name": NAME,
+    "model._target_": BLOCK,
+    "data._target_": BLOCK,
+    "optimizer._target_": BLOCK,
+    "optimizer._partial_": FACTORY,
+    "schedule._target_": BLOCK,
+    "schedule._partial_": FACTORY,
+    "trainer._target_": BLOCK,
+    "runtime.threads": (
+        lambda value: value is None or is_integer(value, 1, CORES),
+        f"null or from 1 to {CORES}",
+    ),
+    "runtime.channels_last": SWITCH,
+    "runtime.compile": SWITCH,
+    "runtime.huge_pages": SWITCH,
+}
 
 
 def prepare(config: dict[str, Any]) -> Run | None:
     """The config's run directory with the config in it, or None if that run is complete already.
 
     Raises:
-        UserError: the directory is in use, or holds another experiment's run.
+        UserError: the directory is in use, damaged, cannot be written, or holds another run.
     """
     run = Run(config["run_dir"])
-    if owner := run.owner():
-        raise UserError(f"{run.directory} is in use by {owner}; wait for it or stop it")
-    before = run.record()
-    if before and config["force"]:
-        print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
-    elif before and record.identity(before["config"]) != record.identity(config):
-        raise UserError(f"{run.directory} holds a run of another config; choose another run_name")
-    elif before.get("status") == "completed":
-        print(f"{run.directory} is complete; force=true runs it anew", file=sys.stderr)
-        return None
-    run.config_path.parent.mkdir(parents=True, exist_ok=True)
-    record.write_atomically(run.config_path, OmegaConf.to_yaml(config))
+    try:
+        if owner := run.owner():
+            raise UserError(f"{run.directory} is in use by {owner}; wait for it or stop it")
+        if config["force"] and run.record_path.exists():
+            print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
+        before = run.record()
+        if before and not record.same_run(before.get("config"), config):
+            raise UserError(f"{run.directory} holds a run of another config or seed; choose another run_name")
+        if before.get("status") == "completed":
+            print(f"{run.directory} is complete; force=true runs it anew", file=sys.stderr)
+            return None
+        run.config_path.parent.mkdir(parents=True, exist_ok=True)
+        record.write_atomically(run.config_path, OmegaConf.to_yaml(config))
+    except OSError as error:
+        raise UserError(f"{run.directory} cannot be used ({error}); set output_root to another folder") from error
     return run
 
 

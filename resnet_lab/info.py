@@ -24,7 +24,7 @@ def _task(cfg: DictConfig) -> None:
 def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Build the network for the dataset's images, which are not read, and count."""
     from resnet_lab.build import build  # torch: not needed for --help and --cfg
-    from resnet_lab.count import count_layers
+    from resnet_lab.count import count_layers, count_parameters
 
     images = build("data", data)
     net = build("model", model, in_channels=images.in_channels, num_classes=images.num_classes)
@@ -32,7 +32,7 @@ def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     layers = count_layers(net, shape)
     return {
         "input_shape": shape,
-        "parameters": sum(layer.parameters for layer in layers),
+        "parameters": count_parameters(net),
         "multiply_adds": sum(layer.multiply_adds for layer in layers),
         "layers": [layer._asdict() for layer in layers],
     }

@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.compose import command, environment, freeze, prepare
 from resnet_lab.jobs_table import JobsTable
-from resnet_lab.record import EXIT_INTERRUPTED, Run, add_to_plan
+from resnet_lab.record import EXIT_INTERRUPTED, Run, add_to_plan, same_run
+from resnet_lab.signals import PARENT
 
 
 class Job:
@@ -50,7 +51,7 @@ class Job:
         with run.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command(run),
-                env=environment(self.config) | extra,
+                env=environment(self.config) | extra | {PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -82,7 +83,7 @@ class Job:
 class PoolLauncher(Launcher):
     """Runs the jobs of a sweep `n_jobs` at a time; one that fails does not stop the others.
 
-    On the CPU the cores are shared out between the jobs; with GPUs each job has one to itself.
+    The cores, or the GPUs, are shared out between the jobs.
     """
 
     def __init__(self, n_jobs: int | None = None) -> None:
@@ -97,14 +98,19 @@ class PoolLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         try:
             configs = [self._compose(overrides) for overrides in job_overrides]
+            check_distinct(configs)
         except UserError as error:
             sys.exit(f"resnet-lab: {error}")
-        by_directory = {config["run_dir"]: config for config in configs}
-        jobs = {directory: Job(config) for directory, config in by_directory.items()}
-        experiment = Path(next(iter(jobs))).parent.parent
-        add_to_plan(experiment, list(jobs))
-        self._run(list(jobs.values()))
-        write_report_of(experiment)
+        jobs = {config["run_dir"]: Job(config) for config in configs}
+        experiments = sorted({job.run.directory.parent.parent for job in jobs.values()})
+        try:
+            for experiment in experiments:
+                add_to_plan(experiment, [run for run in jobs if Path(run).is_relative_to(experiment)])
+            self._run(list(jobs.values()))
+            for experiment in experiments:
+                write_report_of(experiment)
+        except (OSError, UserError, ValueError) as error:
+            sys.exit(f"resnet-lab: {error}")
         if code := exit_code(list(jobs.values())):
             sys.exit(code)
         return [job_return(jobs[config["run_dir"]], o) for config, o in zip(configs, job_overrides, strict=True)]
@@ -116,7 +122,7 @@ class PoolLauncher(Launcher):
         return freeze(config)
 
     def _run(self, jobs: list[Job]) -> None:
-        slots = share_out(jobs[0].config, self.n_jobs, len(jobs))
+        slots = share_out(jobs[0].config["trainer"], self.n_jobs, len(jobs))
         previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         with JobsTable(jobs) as table:
             while not self._finished(jobs):
@@ -145,15 +151,33 @@ class PoolLauncher(Launcher):
         self.stopping = True
 
 
-def share_out(config: dict[str, Any], n_jobs: int | None, jobs: int) -> list[dict[str, str]]:
-    """The environment of each of the places for jobs: its threads or its GPU."""
-    if config["trainer"].get("accelerator") == "cpu":
+def check_distinct(configs: list[dict[str, Any]]) -> None:
+    """Refuse two different jobs for one directory, of which one would never run."""
+    first: dict[str, dict[str, Any]] = {}
+    for config in configs:
+        if not same_run(first.setdefault(config["run_dir"], config), config):
+            raise UserError(
+                f"two different jobs of the sweep would run in {config['run_dir']}; leave out run_name"
+            )
+
+
+def share_out(trainer: dict[str, Any], n_jobs: int | None, jobs: int) -> list[dict[str, str]]:
+    """The environment of each of the places for jobs: how many threads, or which GPUs.
+
+    A job takes as many cores or GPUs as its Trainer has devices; all of them for `auto`.
+    """
+    devices = trainer.get("devices")
+    if trainer.get("accelerator") == "cpu":
+        processes = devices if isinstance(devices, int) and devices > 0 else 1
         cores = len(os.sched_getaffinity(0))
-        places = min(n_jobs or cores, jobs)
-        return [{"OMP_NUM_THREADS": str(max(1, cores // places))}] * places
+        places = min(n_jobs or max(1, cores // processes), jobs)
+        return [{"OMP_NUM_THREADS": str(max(1, cores // (places * processes)))}] * places
     gpus = visible_gpus()
-    places = n_jobs or len(gpus) or 1
-    return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else {} for place in range(places)]
+    each = devices if isinstance(devices, int) and devices > 0 else len(gpus)
+    groups = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)] if each else []
+    if not groups:  # none to share out: the Trainer says so
+        return [{}] * (n_jobs or 1)
+    return [{"CUDA_VISIBLE_DEVICES": groups[place % len(groups)]} for place in range(n_jobs or len(groups))]
 
 
 def visible_gpus() -> list[str]:

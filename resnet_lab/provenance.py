@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +28,9 @@ def processor() -> str:
 
 
 def commit() -> dict[str, Any] | None:
-    """The checkout's commit and whether its tracked files were changed; None outside a checkout."""
+    """The checkout's commit and whether its tracked files were changed; None where that cannot be told."""
     here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
+    if not (here / ".git").exists() or not shutil.which("git"):
         return None
 
     def git(*words: str) -> str:

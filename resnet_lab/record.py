@@ -15,10 +15,13 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from resnet_lab.checks import UserError
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
 
@@ -44,6 +47,15 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(kept.get(block), dict):
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
     return kept
+
+
+def same_run(before: Any, config: dict[str, Any]) -> bool:
+    """Whether a record's config asks for the same run as this one."""
+    return (
+        isinstance(before, dict)
+        and identity(before) == identity(config)
+        and before.get("seed") == config.get("seed")
+    )
 
 
 def hash_of(value: Any) -> str:
@@ -81,10 +93,17 @@ class Run:
         self.lock_path = self.directory / ".lock"
 
     def record(self) -> dict[str, Any]:
-        """The record, or {} where there is none yet."""
+        """The record, or {} where there is none yet.
+
+        Raises:
+            UserError: it is damaged; so for the curves below.
+        """
         if not self.record_path.exists():
             return {}
-        record: dict[str, Any] = json.loads(self.record_path.read_text())
+        try:
+            record: dict[str, Any] = dict(json.loads(self.record_path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise damaged(self.record_path, error) from error
         return record
 
     def update(self, **facts: Any) -> None:
@@ -117,10 +136,15 @@ class Run:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.lock_path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BlockingIOError(f"{self.directory} is in use by {self.owner()}") from None
+            # those who only look hold a lock, too, for an instant
+            for attempt in range(10):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if attempt == 9:
+                        raise BlockingIOError(f"{self.directory} is in use by {self.owner()}") from None
+                    time.sleep(0.05)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename} since {now()}\n")
             file.flush()
@@ -136,8 +160,14 @@ class Run:
         """The rows of metrics.csv; a last line that was cut off by a kill is left out."""
         if not self.metrics_path.exists():
             return []
-        whole_lines = self.metrics_path.read_text().rpartition("\n")[0]
-        return list(csv.DictReader(whole_lines.splitlines()))
+        try:
+            whole_lines = self.metrics_path.read_text().rpartition("\n")[0]
+            rows = list(csv.DictReader(whole_lines.splitlines()))
+            if any(int(row["step"]) < 1 or None in row.values() for row in rows):
+                raise ValueError("a row is not whole")
+        except (ValueError, KeyError) as error:
+            raise damaged(self.metrics_path, error) from error
+        return rows
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add a row and have it on the disk before returning."""
@@ -155,6 +185,13 @@ class Run:
             return
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
         write_atomically(self.metrics_path, "".join(f"{line}\n" for line in lines))
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is damaged ({type(error).__name__}: {error}); mend it, or set its folder aside and start anew "
+        "with force=true"
+    )
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -181,12 +218,22 @@ def now() -> str:
 
 def add_to_plan(experiment: Path, directories: list[str]) -> None:
     """Note in the experiment's plan.json which runs were asked for, so that a missing one is missed."""
-    plan = planned(experiment) | {os.path.relpath(directory, experiment) for directory in directories}
     experiment.mkdir(parents=True, exist_ok=True)
-    write_atomically(experiment / "plan.json", json.dumps(sorted(plan), indent=2) + "\n")
+    with (experiment / ".plan.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps may add at once
+        plan = planned(experiment) | {os.path.relpath(directory, experiment) for directory in directories}
+        write_atomically(experiment / "plan.json", json.dumps(sorted(plan), indent=2) + "\n")
 
 
 def planned(experiment: Path) -> set[str]:
     """The run directories asked for, relative to the experiment's."""
     path = experiment / "plan.json"
-    return set(json.loads(path.read_text())) if path.exists() else set()
+    if not path.exists():
+        return set()
+    try:
+        plan = json.loads(path.read_text())
+        if not isinstance(plan, list) or not all(isinstance(run, str) for run in plan):
+            raise ValueError("not a list of folders")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and run the sweep's command again") from error
+    return set(plan)

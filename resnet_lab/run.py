@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from resnet_lab.checks import UserError
 from resnet_lab.provenance import provenance
 from resnet_lab.record import EXIT_INTERRUPTED, Run, now
-from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
+from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted, stop_with_parent
 
 log = logging.getLogger("resnet_lab")
 
@@ -29,6 +29,8 @@ JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput"}
 def main() -> None:
     handle_signals(raise_interrupted)
     try:
+        if "LOCAL_RANK" not in os.environ:
+            stop_with_parent()
         sys.exit(start(Run(sys.argv[1])))
     except Interrupted:
         sys.exit(EXIT_INTERRUPTED)
@@ -51,12 +53,15 @@ def start(run: Run) -> int:
 
 def execute(run: Run, config: dict[str, Any]) -> int:
     """Do the job, say in the record how it ended, and return the exit code."""
-    run.update(status="running", error=None, started=now(), config=config, **provenance())
+    before = run.record()
+    spent = before.get("seconds", 0) if before.get("status") in ("running", "interrupted") else 0
+    run.update(status="running", error=None, traceback=None, started=now(), config=config, **provenance())
     started = time.perf_counter()
 
     def finish(status: str, **facts: Any) -> None:
         handle_signals(signal.SIG_IGN)  # what is left to do takes no time, and must be done
-        run.update(status=status, ended=now(), seconds=round(time.perf_counter() - started, 2), **facts)
+        seconds = round(spent + time.perf_counter() - started, 2)
+        run.update(status=status, ended=now(), seconds=seconds, **facts)
 
     try:
         facts = perform(run, config)

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from resnet_lab.checks import check_at_least, check_positive
+
 
 class MultiStep(LRScheduler):
     """The optimizer's rate times `gamma` for each milestone reached (Section 4.2: at 32k and 48k).
@@ -19,7 +21,7 @@ class MultiStep(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        whole = all(isinstance(m, int) and m > 0 for m in milestones)
+        whole = all(isinstance(m, int) and not isinstance(m, bool) and m > 0 for m in milestones)
         if not whole or any(a > b for a, b in pairwise(milestones)):
             raise ValueError(f"milestones must be positive iterations in order, got {list(milestones)}")
         if not 0 < gamma <= 1:
@@ -53,8 +55,7 @@ class MultiStepWarmup(MultiStep):
             raise ValueError(f"warmup_lr must be positive, got {warmup_lr}")
         if not 0 < until_error <= 100:
             raise ValueError(f"until_error must be a percentage in (0, 100], got {until_error}")
-        if window < 1:
-            raise ValueError(f"window must be a positive number of iterations, got {window}")
+        check_positive(window=window)
         self.warmup_lr, self.until_error, self.window = warmup_lr, until_error, window
         self.warming = True
         self._seen: list[Tensor] = []
@@ -97,5 +98,10 @@ class Plateau(ReduceLROnPlateau):
     ) -> None:
         if monitor not in ("train/error", "val/error"):
             raise ValueError(f"monitor must be train/error or val/error, got {monitor!r}")
+        if not 0 < gamma < 1:
+            raise ValueError(f"gamma must be in (0, 1), got {gamma}")
+        if min_lr < 0:
+            raise ValueError(f"min_lr must not be negative, got {min_lr}")
+        check_at_least(0, patience=patience)
         self.monitor = monitor
         super().__init__(optimizer, factor=gamma, patience=patience, min_lr=min_lr)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from resnet_lab.build import build
+from resnet_lab.checks import UserError
 from resnet_lab.data import ImageData
 from resnet_lab.data.batches import Images
 from resnet_lab.record import Run, write_atomically
@@ -35,6 +36,8 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     steps = config["iterations"] + WARM_UP
     data, _ = build_all(config)
     data.prepare()
+    if data.iterations_per_epoch < steps:
+        raise UserError(f"{steps} iterations of data.batch_size={data.batch_size} need more data.train_images")
     contenders: dict[str, Callable[[], float]] = {
         "fit": fit_turn(config | {"iterations": steps}),
         "bare loop": bare_turn(config, data, steps),

@@ -1,10 +1,8 @@
 """`resnet-lab`: compose a config and run it, in a process of its own; with a sweep, many of them."""
 
-import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +20,6 @@ def _task(cfg: DictConfig) -> float | None:
         config = freeze(cfg)
         run = prepare(config)
     except UserError as error:
-        remove_empty(Path(HydraConfig.get().runtime.output_dir))  # Hydra made it for a run that is not to be
         sys.exit(f"resnet-lab: {error}")
     if run is None:
         return None
@@ -35,14 +32,6 @@ def _task(cfg: DictConfig) -> float | None:
     if code:
         raise RuntimeError(f"{run.directory} ended with exit code {code}; see {run.log_path}")
     return None
-
-
-def remove_empty(directory: Path) -> None:
-    """Remove the directory and those it is in, below the current one, as far as they are empty."""
-    with contextlib.suppress(OSError):
-        while directory != Path.cwd() and directory.is_relative_to(Path.cwd()):
-            directory.rmdir()
-            directory = directory.parent
 
 
 def main() -> None:

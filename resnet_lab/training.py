@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import nn
@@ -23,6 +24,13 @@ from resnet_lab.tensorboard import RunEvents
 
 log = logging.getLogger(__name__)
 
+# The Trainer has more; those would have a run train or evaluate on less than it says, or not to its end.
+TRAINER_SETTINGS = {
+    *("_target_", "accelerator", "devices", "num_nodes", "strategy", "precision", "sync_batchnorm"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler"),
+    *("check_val_every_n_epoch", "val_check_interval"),
+}
+
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Seed, build, fit, test; return the facts for the record."""
@@ -36,9 +44,13 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     trainer = build_trainer(run, config, data, step)
     if trainer.is_global_zero:
         facts |= {"data": describe(data), "threads": torch.get_num_threads()}
+        check_same_data(run, facts["data"], step)
         run.keep_metrics_until(step)
         run.update(**facts)
-    trainer.fit(classifier, data, ckpt_path=checkpoint)
+    try:
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
     trainer.test(classifier, data, verbose=False)
     return results(run, config["iterations"], trainer) if trainer.is_global_zero else {}
 
@@ -49,12 +61,33 @@ def check_settings(config: dict[str, Any]) -> None:
         check_positive(iterations=config["iterations"])
     except ValueError as error:
         raise UserError(str(error)) from error
+    if unknown := set(config["trainer"]) - TRAINER_SETTINGS:
+        raise UserError(
+            f"trainer.{min(unknown)} is no setting of a run here; there are {', '.join(sorted(TRAINER_SETTINGS))}"
+        )
     every = config["trainer"].get("check_val_every_n_epoch", 1)
     if every not in (1, None):
         # anything else would leave the last iteration without an evaluation
         raise UserError(
             "trainer.check_val_every_n_epoch must be 1, or null to have trainer.val_check_interval count "
             f"iterations; got {every!r}"
+        )
+    interval = config["trainer"].get("val_check_interval", 1.0)
+    counted = isinstance(interval, int) and not isinstance(interval, bool) and interval > 0 and every is None
+    if not counted and not (isinstance(interval, float) and 0 < interval <= 1 and every == 1):
+        raise UserError(
+            "trainer.val_check_interval must be a part of an epoch in (0, 1], or a number of iterations with "
+            f"trainer.check_val_every_n_epoch=null; got {interval!r}"
+        )
+
+
+def check_same_data(run: Run, now: dict[str, Any], step: int) -> None:
+    """Refuse to go on with other images than those that the run began with."""
+    before = run.record().get("data", now)
+    if step and before["sha256"] != now["sha256"]:
+        raise UserError(
+            f"the images are not those that {run.directory} began with (sha256 {now['sha256'][:12]} for "
+            f"{before['sha256'][:12]}); set data.root to the old ones, or force=true to start anew"
         )
 
 
@@ -107,14 +140,16 @@ def describe(data: ImageData) -> dict[str, Any]:
 def find_checkpoint(run: Run) -> tuple[Path | None, int]:
     """Where to go on from, and after how many iterations."""
     found = newest_whole(run.checkpoint_path)
+    damaged = run.checkpoint_path.exists() and (found is None or found[0] != run.checkpoint_path)
+    if damaged:
+        log.warning(
+            "%s is damaged; %s", run.checkpoint_path, "taking the one before it" if found else "starting anew"
+        )
     if found is None:
         return None, 0
-    path, checkpoint = found
-    step = int(checkpoint["global_step"])
-    if path != run.checkpoint_path:
-        log.warning("%s is damaged; going on from the one before it", run.checkpoint_path)
-    log.info("going on from iteration %d (%s)", step, path)
-    return path, step
+    step = int(found[1]["global_step"])
+    log.info("going on from iteration %d (%s)", step, found[0])
+    return found[0], step
 
 
 def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) -> Trainer:
@@ -158,7 +193,7 @@ def results(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
     """The errors at the last iteration, in percent."""
     rows = run.metrics()
     if not rows or int(rows[-1]["step"]) != iterations:
-        raise RuntimeError(f"{run.metrics_path} does not end at iteration {iterations}")
+        raise UserError(f"{run.metrics_path} does not end at iteration {iterations}; force=true starts anew")
     last = {name: float(value) for name, value in rows[-1].items()}
     tested = {tag.replace("/", "_"): float(value) for tag, value in trainer.callback_metrics.items()}
     log.info(

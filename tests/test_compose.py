@@ -11,6 +11,7 @@ import pytest
 
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, prepare
+from resnet_lab.pool import check_distinct, share_out
 from resnet_lab.record import Run
 from resnet_lab.run import execute
 
@@ -58,6 +59,16 @@ def test_the_papers_recipe_on_cifar10(composed: Composed) -> None:
         ("experiment_name=../../x", "experiment_name must be letters, .* got '../../x'"),
         ("run_name=a/b", "run_name must be letters, .* got 'a/b'"),
         ("optimizer.lr=${nothing}", "nothing"),
+        ("optimizer.lr=nan", "optimizer.lr must be a finite number, got nan"),
+        ("iterations=0", "iterations must be a positive integer, got 0"),
+        ("iterations=null", "iterations must be a positive integer, got None"),
+        ("~iterations", "iterations is missing from the config"),
+        ("runtime=3", "runtime.channels_last must be|runtime.threads must be"),
+        ("force=yes please", "force must be true or false, got 'yes please'"),
+        ("output_root=", "output_root must be a folder, got ''"),
+        ("run_dir=elsewhere", "run_dir follows from output_root"),
+        ("job=dance", "job must be train or throughput, got 'dance'"),
+        ("optimizer._partial_=false", "optimizer._partial_ must be true, .* got False"),
     ],
 )
 def test_refused_before_anything_starts(composed: Composed, override: str, message: str) -> None:
@@ -75,23 +86,26 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("optimizer.lr=fast", "optimizer: "),
         ("optimizer._target_=torch.optim.SDG", "optimizer._target_: there is no 'torch.optim.SDG'"),
-        ("optimizer._target_=os.system", "optimizer._target_ must be under .* got 'os.system'"),
-        (
-            "+model.evil={_target_:builtins.print}",
-            "model.evil._target_ must be under .* got 'builtins.print'",
-        ),
+        ("optimizer._target_=os.system", "optimizer._target_ must be a class of .* got 'os.system'"),
+        ("+model.evil={_target_:builtins.print}", "model.evil._target_ must be a class .* got 'builtins.print'"),
+        # a way round by what a module has imported
+        ("data.root={_target_:torch.nn.functional.torch.save,obj:1,f:x}", "data.root._target_ must be"),
+        ("data.root={_target_:resnet_lab.data.files.tempfile.mkdtemp}", "data.root._target_ must be"),
+        ("+data.seed=3", "data.seed is set by the lab; leave it out"),
+        ("data.root=null", "data: root must be a folder, got None"),
+        ("data.flip=abc", "data: flip must be true or false, got 'abc'"),
+        ("data.crop_padding=9", "data.crop_padding must not exceed the image size 8, got 9"),
+        ("optimizer.lr=null", "optimizer: .*optimizer.lr=None"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval must be .* got 0"),
+        ("+trainer.limit_train_batches=0.5", "trainer.limit_train_batches is no setting of a run here"),
         ("+data.bach_size=1", "data.bach_size is not a setting of Synthetic; did you mean data.batch_size?"),
         ("data.batch_size=0", "data: batch_size must be a positive integer, got 0"),
         ("data.holdout=40", "holdout must be below the 40 training images, got 40"),
         ("schedule.gamma=2", r"schedule: gamma must be in \(0, 1\], got 2"),
         ("schedule.milestones=[9,3]", r"schedule: milestones must be positive .* got \[9, 3\]"),
-        ("iterations=0", "iterations must be a positive integer, got 0"),
         ("trainer.accelerator=abacus", "trainer: .*abacus"),
         ("trainer.check_val_every_n_epoch=5", "trainer.check_val_every_n_epoch must be 1, or null"),
-        (
-            "+trainer.max_epoch=5",
-            "trainer.max_epoch is not a setting of Trainer; did you mean trainer.max_epochs?",
-        ),
+        ("+trainer.precison=64-true", "trainer.precison is no setting of a run here; there are .*precision"),
     ],
 )
 def test_refused_before_training(
@@ -104,7 +118,7 @@ def test_refused_before_training(
     assert execute(run, config) == 1
     record = run.record()
     assert record["status"] == "failed"
-    assert "traceback" not in record
+    assert not record["traceback"]
     assert re.search(message, record["error"]), record["error"]
     assert record["error"] in caplog.text
     assert not run.metrics_path.exists()
@@ -123,6 +137,10 @@ def test_another_config_never_takes_over_a_directory(composed: Composed) -> None
     run.update(status="interrupted", config=first)
     with pytest.raises(UserError, match="holds a run of another config"):
         prepare(composed("run_name=mine", "model.depth=32"))
+    run.update(config=composed("run_name=mine", "seed=1"))
+    with pytest.raises(UserError, match="another config or seed"):
+        prepare(first)
+    run.update(config=first)
     assert prepare(composed("run_name=mine", "runtime.threads=1")) is not None
 
 
@@ -137,3 +155,45 @@ def test_hydras_own_refusals_have_no_traceback(resnet_lab: Callable[..., Any], t
         assert named in ended.stderr
         assert "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_record_is_named_and_force_sets_it_aside(composed: Composed) -> None:
+    config = composed()
+    run = prepare(config)
+    assert run is not None
+    run.record_path.write_text('{"status": "comp')
+    with pytest.raises(UserError, match=r"record.json is damaged .*force=true"):
+        prepare(config)
+    assert prepare(config | {"force": True}) is not None
+
+
+def test_two_jobs_that_differ_never_share_a_directory(composed: Composed) -> None:
+    jobs = [composed("run_name=mine", f"model.depth={depth}") for depth in (8, 14)]
+    with pytest.raises(UserError, match=r"two .*jobs of the sweep"):
+        check_distinct(jobs)
+    check_distinct([jobs[0], jobs[0]])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "n_jobs", "places"),
+    [
+        ({"accelerator": "gpu", "devices": 1}, None, ["0", "1", "2", "3"]),
+        ({"accelerator": "gpu", "devices": 2}, None, ["0,1", "2,3"]),
+        ({"accelerator": "gpu", "devices": "auto"}, None, ["0,1,2,3"]),
+        ({"accelerator": "gpu", "devices": 1}, 2, ["0", "1"]),
+    ],
+)
+def test_gpus_are_shared_out(
+    trainer: dict[str, Any], n_jobs: int | None, places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in share_out(trainer, n_jobs, jobs=9)] == places
+
+
+@pytest.mark.parametrize(("devices", "n_jobs", "expected"), [(1, None, (8, 1)), (1, 2, (2, 4)), (2, None, (4, 1))])
+def test_cores_are_shared_out(
+    devices: int, n_jobs: int | None, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    places = share_out({"accelerator": "cpu", "devices": devices}, n_jobs, jobs=9)
+    assert (len(places), int(places[0]["OMP_NUM_THREADS"])) == expected

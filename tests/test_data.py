@@ -215,7 +215,7 @@ def test_evaluation_sees_each_image_exactly_once(world_size: int) -> None:
 
 
 def test_a_last_batch_too_small_for_the_processes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"batch_size=50 leaves a last batch of 1 of the 101 .* 2 processes"):
+    with pytest.raises(UserError, match=r"batch_size=50 leaves a last batch of 1 of the 101 .* 2 processes"):
         TrainBatches(101, 50, seed=0, rank=0, world_size=2)
 
 

@@ -170,6 +170,34 @@ def test_a_stopped_run_goes_on_to_the_same_curve_and_weights(tmp_path: Path, uni
     assert [point.step for point in accumulated.Scalars("val/error")] == list(range(3, 151, 3))
 
 
+def test_a_plateau_schedule_goes_on_where_it_was(tiny: Tiny) -> None:
+    """Its state in the checkpoint includes the evaluation before it."""
+    falling = (
+        "schedule=plateau",
+        "schedule.patience=0",
+        "schedule.min_lr=0",
+        "optimizer.lr=1e-7",
+        "iterations=15",
+    )
+    run, config = tiny(*falling)
+    assert execute(run, config) == 0
+    checkpoint = read_checkpoint(run.checkpoint_path)
+    assert checkpoint is not None
+    (state,) = checkpoint["lr_schedulers"]
+    assert state["last_epoch"] == len(run.metrics()) == 5
+    rates = [float(row["lr"]) for row in run.metrics()]
+    assert rates[-1] < rates[0]
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == rates[-1]
+
+
+def test_other_images_are_refused_in_the_middle_of_a_run(tiny: Tiny) -> None:
+    run, config = tiny()
+    assert execute(run, config) == 0
+    run.update(status="interrupted", data=run.record()["data"] | {"sha256": "0" * 64})
+    assert execute(run, config) == 1
+    assert "the images are not those" in run.record()["error"]
+
+
 def test_two_processes_on_the_cpu(resnet_lab: Call, tmp_path: Path) -> None:
     ended = resnet_lab("train", *TINY, "trainer=ddp_cpu", "iterations=9")
     assert ended.returncode == 0, ended.stderr
@@ -222,6 +250,36 @@ def test_info_counts(resnet_lab: Call) -> None:
     # the paper's FLOPs: a multiply and its addition are one
     assert facts["multiply_adds"] == pytest.approx(125.5e6, rel=0.001)
     assert sum(layer["parameters"] for layer in facts["layers"]) == 853018
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_between_evaluations_go_on_to_the_same_curve(tmp_path: Path) -> None:
+    long = ("trainer=ddp_cpu", "trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=100")
+    overrides = (*long, "iterations=400")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    assert start(tmp_path / "whole", *overrides).wait() == 0
+    process = start(tmp_path / "stopped", *overrides)
+    run = wait_for_rows(tmp_path / "stopped", 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    assert start(tmp_path / "stopped", *overrides).wait() == 0
+    assert curve(run) == curve(only_run(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_killing_a_sweep_ends_its_jobs_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    sweep = ("hydra.mode=MULTIRUN", *LONGER, "iterations=600", "seed=0,1")
+    process = start(tmp_path, *sweep)
+    wait_for_rows(tmp_path, 2)
+    process.kill()
+    process.wait()
+    runs = [Run(path.parent) for path in tmp_path.glob("outputs/*/*/seed*/record.json")]
+    deadline = time.monotonic() + 30
+    while any(run.owner() for run in runs) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert {run.status() for run in runs} == {"interrupted"}
+    assert start(tmp_path, *sweep).wait() == 0
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 
 from resnet_lab.record import Run, add_to_plan, run_name
 from resnet_lab.report import main, write_report
+from resnet_lab.report.paper import RECIPE
 from resnet_lab.report.results import MOST_POINTS, read_results
 from resnet_lab.report.verdict import pairs, verdict
 
@@ -58,10 +59,10 @@ def test_degradation_cured(tmp_path: Path) -> None:
     path = study(tmp_path, errors)
     first, plain, residual = verdict(read_results([path]))
     assert first == "Degradation, cured by shortcuts."
-    # standard error: sqrt(1/3 + 4/3)
+    # standard error sqrt(1/3 + 4/3) = 1.291, (5/3)**2 / (1/18 + 16/18) = 2.94 degrees of freedom, t = 2.37
     assert plain == (
         "Degradation: plain-56 ends at 12.00 ± 2.00 % (n = 3) training error, plain-20 at 2.00 ± 1.00 % (n = 3): "
-        "a gap of +10.00 points (standard error 1.29)."
+        "a gap of +10.00 points, where chance could make 3.06."
     )
     assert residual.startswith("No degradation: resnet-56-A ends at 1.00 ± 0.00 % (n = 3)")
 
@@ -71,7 +72,9 @@ def test_degradation_cured(tmp_path: Path) -> None:
     [
         ([1.0, 5.0], [2.0, 1.0], "Degradation, cured by shortcuts."),
         ([1.0, 5.0], [1.0, 5.0], "Degradation, not cured by shortcuts."),
+        ([1.0, 5.0], [0.0, 0.01], "Degradation, cured by shortcuts."),
         ([5.0, 1.0], [2.0, 1.0], "No degradation in the plain nets, so there is nothing to cure."),
+        ([5.0, 5.5], [2.0, 1.0], "Undecided in the plain nets, so there is nothing to cure."),
     ],
 )
 def test_one_seed_has_a_verdict_and_a_warning(
@@ -84,11 +87,25 @@ def test_one_seed_has_a_verdict_and_a_warning(
     assert any(sentence.startswith("One seed proves nothing") for sentence in rest)
 
 
-def test_a_gap_within_the_noise_is_no_degradation(tmp_path: Path) -> None:
+def test_a_gap_within_the_noise_is_undecided(tmp_path: Path) -> None:
     path = study(tmp_path, {(20, "none"): [1, 5], (56, "none"): [2, 6]})
     (pair,) = pairs(read_results([path]))
     assert pair.gap == 1
-    assert not pair.degrades
+    assert pair.outcome == "Undecided"
+
+
+def test_an_error_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1], (56, "none"): [float("nan")]})
+    statuses = {result.status: result.reason for result in read_results([path]).results}
+    assert statuses["unreadable"] == "ValueError: train_error is nan"
+
+
+def test_two_recipes_have_no_common_verdict(tmp_path: Path) -> None:
+    study(tmp_path, {(20, "none"): [1], (56, "none"): [9]})
+    for depth in (20, 56):
+        run = add_run(tmp_path, depth, "A", 0, 1.0)
+        run.update(config=config_of(depth, "A", 0, optimizer={"lr": 0.2}))
+    assert verdict(read_results([tmp_path]))[0].startswith("Several recipes")
 
 
 def test_a_pair_differs_in_depth_alone(tmp_path: Path) -> None:
@@ -119,7 +136,7 @@ def test_runs_that_are_not_complete_are_rows_that_say_so(tmp_path: Path) -> None
         r"\| resnet-20-A-\w+ \| 0 \| failed \| the loss is not finite at iteration 7 \|",
         # nobody holds its lock: the process is gone
         r"\| resnet-56-A-\w+ \| 0 \| interrupted \|",
-        r"\| plain-20-\w+ \| 1 \| unreadable \| JSONDecodeError",
+        r"\| plain-20-\w+ \| 1 \| unreadable \| UserError: .*record.json is damaged \(JSONDecodeError",
         rf"\| {missing} \| 0 \| missing \|",
     ):
         assert re.search(row, text), row
@@ -129,11 +146,12 @@ def test_runs_that_are_not_complete_are_rows_that_say_so(tmp_path: Path) -> None
 
 def test_the_papers_number_stands_beside_the_papers_recipe_alone(tmp_path: Path) -> None:
     run = add_run(tmp_path, 56, "A", 0, 0.5)
-    data = CONFIG["data"] | {"_target_": "resnet_lab.data.CIFAR10"}
-    run.update(config=config_of(56, "A", 0, iterations=64000, data=data))
+    data = CONFIG["data"] | RECIPE["data"]
+    recipe = {"data": data, "optimizer": RECIPE["optimizer"]}
+    run.update(config=config_of(56, "A", 0, iterations=64000, **recipe))
     write_report([tmp_path], tmp_path)
     assert "| 6.97 % |" in (tmp_path / "report.md").read_text()
-    run.update(config=config_of(56, "A", 0, iterations=32000, data=data))
+    run.update(config=config_of(56, "A", 0, iterations=32000, **recipe))
     write_report([tmp_path], tmp_path)
     assert "6.97" not in (tmp_path / "report.md").read_text()
 
@@ -170,6 +188,11 @@ def test_wrong_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         main([str(tmp_path)])
     with pytest.raises(SystemExit):
         main([str(tmp_path / "nowhere")])
+    assert "nowhere does not exist" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), str(tmp_path)])
     assert "--output is needed" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="does not exist"):
-        main([str(tmp_path / "nowhere"), "--output", str(tmp_path)])
+    add_run(tmp_path, 20, "none", 0, 1.0)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="file"):
+        main([str(tmp_path), "--output", str(tmp_path / "file")])

@@ -79,7 +79,7 @@ def test_plateau_waits_for_its_patience() -> None:
         (partial(MultiStep, milestones=[3], gamma=0.0), r"gamma must be in \(0, 1\], got 0.0"),
         (partial(MultiStepWarmup, milestones=[3], warmup_lr=-1), "warmup_lr must be positive, got -1"),
         (partial(MultiStepWarmup, milestones=[3], until_error=101), "until_error must be .* got 101"),
-        (partial(MultiStepWarmup, milestones=[3], window=0), "window must be .* got 0"),
+        (partial(MultiStepWarmup, milestones=[3], window=0), "window must be a positive integer, got 0"),
         (
             partial(Plateau, monitor="test/error"),
             "monitor must be train/error or val/error, got 'test/error'",

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from resnet_lab.checks import UserError
+
 
 class Images(NamedTuple):
     """A dataset in memory: pixels (N, C, H, W) uint8 and labels (N,) int64."""
@@ -56,8 +58,8 @@ class TrainBatches(Sampler[Request]):
     def __init__(self, size: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         last = size % batch_size or batch_size
         if min(last, batch_size) < world_size:
-            raise ValueError(
-                f"batch_size={batch_size} leaves a last batch of {last} of the {size} training images, "
+            raise UserError(
+                f"data.batch_size={batch_size} leaves a last batch of {last} of the {size} training images, "
                 f"too few for {world_size} processes; choose another batch_size"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
@@ -81,6 +83,8 @@ class EvaluationBatches(Sampler[Request]):
     """Every image exactly once over all processes, in order."""
 
     def __init__(self, size: int, batch_size: int, rank: int, world_size: int) -> None:
+        if size < world_size:
+            raise UserError(f"{size} images are too few to evaluate on with {world_size} processes")
         self.parts = torch.split(torch.arange(rank, size, world_size), batch_size)
 
     def __len__(self) -> int:

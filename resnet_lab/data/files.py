@@ -64,7 +64,7 @@ def read_idx_images(folder: Path, prefix: str, num_classes: int) -> Images:
     pixels = read_idx(folder, f"{prefix}-images-idx3-ubyte")
     labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte")
     labels_path = folder / f"{prefix}-labels-idx1-ubyte"
-    if pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels):
+    if not len(labels) or pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels):
         raise corrupted(labels_path, f"has shape {list(labels.shape)}, the images {list(pixels.shape)}")
     check_labels(labels_path, labels, num_classes)
     return Images(pixels[:, None], labels.long())
@@ -74,7 +74,7 @@ def read_cifar_binary(paths: list[Path], label_bytes: int, num_classes: int) -> 
     """CIFAR's binary version: records of `label_bytes` (the last is the class) and 3072 pixels."""
     record, pixels, labels = label_bytes + 3072, [], []
     for path in paths:
-        if not path.exists():
+        if not path.is_file():
             raise UserError(f"{path} is missing; put the file there, or remove {path.parent} to download all")
         raw = np.fromfile(path, np.uint8)
         if not len(raw) or len(raw) % record:

@@ -57,6 +57,10 @@ class ImageData(LightningDataModule, ABC):
         super().__init__()
         check_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
         check_at_least(0, holdout=holdout, crop_padding=crop_padding, num_workers=num_workers, seed=seed)
+        if not isinstance(flip, bool):
+            raise ValueError(f"flip must be true or false, got {flip!r}")
+        if not isinstance(root, str):
+            raise ValueError(f"root must be a folder, got {root!r}")
         check_choice("mean", mean, ("per_pixel", "per_channel"))
         self.root = Path(root).expanduser()
         self.batch_size, self.eval_batch_size, self.holdout = batch_size, eval_batch_size, holdout
@@ -73,6 +77,7 @@ class ImageData(LightningDataModule, ABC):
         if self.train is not None:
             return
         everything, self.test = self.load()
+        self._check_shapes(everything, self.test)
         if self.holdout >= len(everything.labels):
             raise UserError(
                 f"data.holdout must be below the {len(everything.labels)} training images, got {self.holdout}"
@@ -90,6 +95,19 @@ class ImageData(LightningDataModule, ABC):
     @property
     def iterations_per_epoch(self) -> int:
         return -(-len(self.train_images().labels) // self.batch_size)
+
+    def _check_shapes(self, *parts: Images) -> None:
+        shape = (self.in_channels, self.image_size, self.image_size)
+        for images in parts:
+            if tuple(images.pixels.shape[1:]) != shape:
+                raise UserError(
+                    f"the images in {self.root} have shape {tuple(images.pixels.shape[1:])}, those of "
+                    f"{type(self).__name__} {shape}; put the right files there"
+                )
+        if self.crop_padding > self.image_size:
+            raise UserError(
+                f"data.crop_padding must not exceed the image size {self.image_size}, got {self.crop_padding}"
+            )
 
     @property
     def rank_and_world_size(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from resnet_lab.checks import UserError
 from resnet_lab.report.figure import draw
 from resnet_lab.report.page import page
 from resnet_lab.report.results import read_results
@@ -20,11 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--output", type=Path, metavar="FOLDER", help="where to write; PATH, if there is one alone"
     )
     options = parser.parse_args(arguments)
+    for path in options.paths:
+        if not path.exists():
+            parser.error(f"PATH {path} does not exist")
     if options.output is None and (len(options.paths) > 1 or not options.paths[0].is_dir()):
         parser.error("--output is needed where PATH is not one folder")
     try:
         print(write_report(options.paths, options.output or options.paths[0]))
-    except ValueError as error:
+    except (OSError, UserError, ValueError) as error:
         sys.exit(f"resnet-lab-report: {error}")
 
 

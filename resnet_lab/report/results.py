@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
@@ -9,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from resnet_lab.checks import UserError
 from resnet_lab.record import Run, hash_of, identity, label, planned
 
 CURVES = ("train_error", "val_error")
+ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
 # More points than a figure has pixels across are only work.
 MOST_POINTS = 500
 
@@ -75,8 +78,9 @@ class Group:
         curves = [r.curve for r in (self.completed or self.results) if r.curve.steps]
         if not curves:
             return [], [], []
-        steps = min((curve.steps for curve in curves), key=len)
-        columns = list(zip(*(getattr(curve, key) for curve in curves), strict=False))
+        by_step = [dict(zip(curve.steps, getattr(curve, key), strict=True)) for curve in curves]
+        steps = sorted(set.intersection(*(set(values) for values in by_step)))
+        columns = [[values[step] for values in by_step] for step in steps]
         return steps, [statistics.fmean(c) for c in columns], [deviation(c) for c in columns]
 
 
@@ -133,18 +137,31 @@ def read_run(directory: Path) -> Result:
     try:
         record = run.record()
         curve = read_curve(run.metrics_path)
-    except (ValueError, KeyError, IndexError) as error:
+        if record:
+            check_record(record)
+        status = run.status()
+    except (UserError, OSError, ValueError, LookupError, TypeError) as error:
         return Result(directory, "unreadable", f"{type(error).__name__}: {error}")
-    return Result(directory, run.status(), str(record.get("error") or ""), record, curve)
+    return Result(directory, status, str(record.get("error") or ""), record, curve)
+
+
+def check_record(record: dict[str, Any]) -> None:
+    """Raise unless the record has what a report needs of it, and a completed one its errors."""
+    label(record["config"])
+    identity(record["config"])
+    if record["status"] == "completed" and record["config"].get("job", "train") == "train":
+        for key in ERRORS:
+            if not math.isfinite(record[key]):
+                raise ValueError(f"{key} is {record[key]}")
 
 
 def read_curve(path: Path) -> Curve:
     if not path.exists():
         return Curve([], [], [])
     header, *lines = path.read_text().rpartition("\n")[0].splitlines() or [""]
-    stride = -(-len(lines) // MOST_POINTS) or 1
-    # counted from the end, so that the last evaluation is always among them
-    rows = [line.split(",") for line in lines[::-1][::stride][::-1]]
+    # a power of two, so that what is left of a longer curve is also left of a shorter one
+    stride = 1 << (len(lines) // (MOST_POINTS - 1)).bit_length()
+    rows = [line.split(",") for line in dict.fromkeys([*lines[::stride], *lines[-1:]])]
     columns = [header.split(",").index(name) for name in ("step", *CURVES)] if rows else [0, 0, 0]
     step, train, val = ([float(row[column]) for row in rows] for column in columns)
     return Curve([int(s) for s in step], train, val)

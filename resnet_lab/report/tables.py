@@ -4,16 +4,12 @@ import csv
 import io
 from typing import Any
 
+from resnet_lab.report import results
 from resnet_lab.report.paper import paper_test_error
 from resnet_lab.report.results import Group, Result, Study
 from resnet_lab.report.verdict import spread, verdict
 
-ERRORS = {
-    "train_error": "train error",
-    "train_error_clean": "clean train error",
-    "val_error": "val error",
-    "test_error": "test error",
-}
+ERRORS = dict(zip(results.ERRORS, ("train error", "clean train error", "val error", "test error"), strict=True))
 FACTS = ("parameters", "multiply_adds", "iterations", *ERRORS, "images_per_second", "seconds", "threads")
 NOTE = (
     "Errors in percent at the last iteration. *Train error* is taken over the iterations since the evaluation "
@@ -40,11 +36,8 @@ def who(result: Result) -> list[str]:
 def origin(record: dict[str, Any]) -> list[str]:
     git = record.get("git") or {}
     commit = str(git.get("commit", ""))[:12] + ("-dirty" if git.get("dirty") else "")
-    return [
-        record.get("data", {}).get("validates_on", ""),
-        commit,
-        record.get("versions", {}).get("torch", ""),
-    ]
+    versions, data = record.get("versions") or {}, record.get("data") or {}
+    return [data.get("validates_on", ""), commit, versions.get("torch", "")]
 
 
 def markdown(study: Study) -> str:
@@ -116,10 +109,9 @@ def provenance(study: Study) -> str:
     if not records:
         return ""
     commits = sorted({origin(record)[1] or "no checkout" for record in records})
-    versions = sorted({f"torch {record['versions']['torch']}" for record in records})
-    machines = sorted(
-        {f"{record['machine']['processor']}, {record['machine']['cores']} cores" for record in records}
-    )
+    versions = sorted({f"torch {origin(record)[2]}" for record in records})
+    known = [record["machine"] for record in records if record.get("machine")]
+    machines = sorted({f"{machine['processor']}, {machine['cores']} cores" for machine in known})
     protocols = sorted({origin(record)[0] for record in records} - {""})
     lines = [
         f"- Validation: on {'; '.join(protocols)}." if protocols else "",

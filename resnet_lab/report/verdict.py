@@ -4,9 +4,14 @@ import itertools
 import statistics
 from dataclasses import dataclass
 
+from scipy import stats
+
 from resnet_lab.report.results import Group, Study, deviation
 
 ERROR = "train_error"
+CONFIDENCE = 0.95
+# With one seed there is no spread to hold a gap against; a smaller one than this is left undecided.
+ONE_SEED_MARGIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -22,25 +27,38 @@ class Pair:
         return statistics.fmean(self.deep.values(ERROR)) - statistics.fmean(self.shallow.values(ERROR))
 
     @property
-    def standard_error(self) -> float:
-        """Of the gap (Welch); 0 where a side has one seed and no spread is known."""
-        sides = [group.values(ERROR) for group in (self.shallow, self.deep)]
-        return float(sum(deviation(side) ** 2 / len(side) for side in sides) ** 0.5)
+    def variances(self) -> list[float]:
+        """Of the two means."""
+        sides = (self.shallow.values(ERROR), self.deep.values(ERROR))
+        return [deviation(side) ** 2 / len(side) for side in sides]
 
     @property
     def seeds(self) -> int:
         return min(len(self.shallow.values(ERROR)), len(self.deep.values(ERROR)))
 
     @property
-    def degrades(self) -> bool:
-        """The deeper net's training error is higher, by more than two standard errors of the gap."""
-        return self.gap > 2 * self.standard_error
+    def margin(self) -> float:
+        """What a gap must exceed not to be chance: a one-sided Welch test at 95 %."""
+        if self.seeds == 1:
+            return ONE_SEED_MARGIN
+        total = sum(self.variances)
+        if total == 0:
+            return 0.0
+        counts = (len(self.shallow.values(ERROR)), len(self.deep.values(ERROR)))
+        degrees = total**2 / sum(v**2 / (n - 1) for v, n in zip(self.variances, counts, strict=True))
+        return float(stats.t.ppf(CONFIDENCE, degrees) * total**0.5)
+
+    @property
+    def outcome(self) -> str:
+        if self.gap > self.margin:
+            return "Degradation"
+        return "No degradation" if self.gap <= 0 else "Undecided"
 
     def sentence(self) -> str:
-        noise = f" (standard error {self.standard_error:.2f})" if self.seeds > 1 else ""
         return (
-            f"{self.deep.name} ends at {spread(self.deep.values(ERROR))} training error, "
-            f"{self.shallow.name} at {spread(self.shallow.values(ERROR))}: a gap of {self.gap:+.2f} points{noise}"
+            f"{self.outcome}: {self.deep.name} ends at {spread(self.deep.values(ERROR))} training error, "
+            f"{self.shallow.name} at {spread(self.shallow.values(ERROR))}: a gap of {self.gap:+.2f} points, "
+            f"where chance could make {self.margin:.2f}."
         )
 
 
@@ -62,17 +80,13 @@ def pairs(study: Study) -> list[Pair]:
     for _, members in itertools.groupby(sorted(usable, key=chain), chain):
         shallow, *deeper = sorted(members, key=lambda group: group.depth)
         found += [Pair(shallow, deep) for deep in deeper]
-    return sorted(found, key=lambda pair: not pair.shallow.plain)
+    return sorted(found, key=lambda pair: (pair.shallow.family, not pair.shallow.plain))
 
 
 def verdict(study: Study) -> list[str]:
     """Sentences; the first is the verdict in a word or two."""
     compared = pairs(study)
-    plain = [pair for pair in compared if pair.shallow.plain]
-    residual = [pair for pair in compared if not pair.shallow.plain]
-    sentences = [headline(plain, residual)]
-    for pair in compared:
-        sentences.append(f"{'Degradation' if pair.degrades else 'No degradation'}: {pair.sentence()}.")
+    sentences = [headline(compared), *(pair.sentence() for pair in compared)]
     if compared and min(pair.seeds for pair in compared) == 1:
         sentences.append("One seed proves nothing: run several (seed=0,1,2) before believing this.")
     unfinished = sum(result.status != "completed" for result in study.results)
@@ -81,15 +95,22 @@ def verdict(study: Study) -> list[str]:
     return sentences
 
 
-def headline(plain: list[Pair], residual: list[Pair]) -> str:
-    if not plain and not residual:
+def headline(compared: list[Pair]) -> str:
+    if not compared:
         return "No verdict: there are no two depths of one net to compare yet."
-    degradation = any(pair.degrades for pair in plain)
-    if not residual:
-        return "Degradation in the plain nets." if degradation else "No degradation in the plain nets."
-    remains = any(pair.degrades for pair in residual)
-    if not plain:
-        return "Degradation in the residual nets." if remains else "No degradation in the residual nets."
-    if not degradation:
-        return "No degradation in the plain nets, so there is nothing to cure."
-    return "Degradation, not cured by shortcuts." if remains else "Degradation, cured by shortcuts."
+    if len({pair.shallow.family for pair in compared}) > 1:
+        return "Several recipes: no verdict over all of them, one for each pair below."
+    plain = {pair.outcome for pair in compared if pair.shallow.plain}
+    residual = {pair.outcome for pair in compared if not pair.shallow.plain}
+    if not plain or not residual:
+        kind = "plain" if plain else "residual"
+        return f"{worst(plain | residual)} in the {kind} nets."
+    if "Degradation" not in plain:
+        return f"{worst(plain)} in the plain nets, so there is nothing to cure."
+    if "Degradation" in residual:
+        return "Degradation, not cured by shortcuts."
+    return "Degradation, cured by shortcuts."
+
+
+def worst(outcomes: set[str]) -> str:
+    return next(outcome for outcome in ("Degradation", "Undecided", "No degradation") if outcome in outcomes)
