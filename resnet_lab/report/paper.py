@@ -1,12 +1,14 @@
 """The paper's numbers, for runs of the paper's recipe."""
 
+from typing import Any
+
 from resnet_lab.report.results import Group
 
 # Table 6, test error in percent on CIFAR-10; ResNet-110's is the best of five runs, their mean is 6.61.
 TABLE_6 = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97, 110: 6.43, 1202: 7.93}
 
 
-RECIPE = {
+RECIPE: dict[str, dict[str, Any]] = {
     "model": {"shortcut": "A", "width": 16},
     "data": {
         "_target_": "resnet_lab.data.CIFAR10",
