@@ -58,7 +58,7 @@ def test_degradation_cured(tmp_path: Path) -> None:
     errors = {(20, "none"): [1, 2, 3], (56, "none"): [10, 12, 14], (20, "A"): [2, 2, 2], (56, "A"): [1, 1, 1]}
     path = study(tmp_path, errors)
     first, plain, residual = verdict(read_results([path]))
-    assert first == "Degradation, cured by shortcuts."
+    assert first == "Degradation in the plain nets (+10.00 points), cured by shortcuts (-1.00 points)."
     # standard error sqrt(1/3 + 4/3) = 1.291, (5/3)**2 / (1/18 + 16/18) = 2.94 degrees of freedom, t = 2.37
     assert plain == (
         "Degradation: plain-56 ends at 12.00 ± 2.00 % (n = 3) training error, plain-20 at 2.00 ± 1.00 % (n = 3): "
@@ -70,11 +70,23 @@ def test_degradation_cured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plain", "residual", "expected"),
     [
-        ([1.0, 5.0], [2.0, 1.0], "Degradation, cured by shortcuts."),
-        ([1.0, 5.0], [1.0, 5.0], "Degradation, not cured by shortcuts."),
-        ([1.0, 5.0], [0.0, 0.01], "Degradation, cured by shortcuts."),
-        ([5.0, 1.0], [2.0, 1.0], "No degradation in the plain nets, so there is nothing to cure."),
-        ([5.0, 5.5], [2.0, 1.0], "Undecided in the plain nets, so there is nothing to cure."),
+        (
+            [1.0, 5.0],
+            [2.0, 1.0],
+            "Degradation in the plain nets (+4.00 points), cured by shortcuts (-1.00 points).",
+        ),
+        (
+            [1.0, 9.0],
+            [1.0, 5.0],
+            "Degradation in the plain nets (+8.00 points), not cured by shortcuts (+4.00 points).",
+        ),
+        (
+            [1.0, 5.0],
+            [0.0, 0.01],
+            "Degradation in the plain nets (+4.00 points), cured by shortcuts (+0.01 points).",
+        ),
+        ([5.0, 1.0], [2.0, 1.0], "No degradation in the plain nets (-4.00 points), so there is nothing to cure."),
+        ([5.0, 5.5], [2.0, 1.0], "Undecided in the plain nets (+0.50 points), so there is nothing to cure."),
     ],
 )
 def test_one_seed_has_a_verdict_and_a_warning(

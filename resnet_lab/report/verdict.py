@@ -55,10 +55,10 @@ class Pair:
         return "No degradation" if self.gap <= 0 else "Undecided"
 
     def sentence(self) -> str:
+        chance = f", where chance could make {self.margin:.2f}" if self.seeds > 1 else ""
         return (
             f"{self.outcome}: {self.deep.name} ends at {spread(self.deep.values(ERROR))} training error, "
-            f"{self.shallow.name} at {spread(self.shallow.values(ERROR))}: a gap of {self.gap:+.2f} points, "
-            f"where chance could make {self.margin:.2f}."
+            f"{self.shallow.name} at {spread(self.shallow.values(ERROR))}: a gap of {self.gap:+.2f} points{chance}."
         )
 
 
@@ -100,17 +100,21 @@ def headline(compared: list[Pair]) -> str:
         return "No verdict: there are no two depths of one net to compare yet."
     if len({pair.shallow.family for pair in compared}) > 1:
         return "Several recipes: no verdict over all of them, one for each pair below."
-    plain = {pair.outcome for pair in compared if pair.shallow.plain}
-    residual = {pair.outcome for pair in compared if not pair.shallow.plain}
+    plain = [pair for pair in compared if pair.shallow.plain]
+    residual = [pair for pair in compared if not pair.shallow.plain]
     if not plain or not residual:
-        kind = "plain" if plain else "residual"
-        return f"{worst(plain | residual)} in the {kind} nets."
-    if "Degradation" not in plain:
-        return f"{worst(plain)} in the plain nets, so there is nothing to cure."
-    if "Degradation" in residual:
-        return "Degradation, not cured by shortcuts."
-    return "Degradation, cured by shortcuts."
+        return f"{worst(compared).outcome} in the {'plain' if plain else 'residual'} nets ({gaps(compared)})."
+    if worst(plain).outcome != "Degradation":
+        return f"{worst(plain).outcome} in the plain nets ({gaps(plain)}), so there is nothing to cure."
+    cured = "not cured" if worst(residual).outcome == "Degradation" else "cured"
+    return f"Degradation in the plain nets ({gaps(plain)}), {cured} by shortcuts ({gaps(residual)})."
 
 
-def worst(outcomes: set[str]) -> str:
-    return next(outcome for outcome in ("Degradation", "Undecided", "No degradation") if outcome in outcomes)
+def worst(compared: list[Pair]) -> Pair:
+    order = ("Degradation", "Undecided", "No degradation")
+    return min(compared, key=lambda pair: (order.index(pair.outcome), -pair.gap))
+
+
+def gaps(compared: list[Pair]) -> str:
+    """The gap that the verdict is about."""
+    return f"{worst(compared).gap:+.2f} points"
