@@ -83,7 +83,10 @@ def execute(run: Run, config: dict[str, Any]) -> int:
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Do the config's job; return facts for the record."""
-    facts: dict[str, Any] = importlib.import_module(JOBS[config["job"]]).perform(run, config)
+    job = importlib.import_module(JOBS[config["job"]])
+    # after the import, which sets the level
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    facts: dict[str, Any] = job.perform(run, config)
     return facts
 
 
@@ -98,7 +101,6 @@ def set_up_logging(run: Run) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers
     )
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # images in memory need no workers; a curve is a point an evaluation, not one every so many steps
     for harmless in (
         ".*does not have many workers.*",

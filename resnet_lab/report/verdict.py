@@ -58,7 +58,8 @@ class Pair:
         chance = f", where chance could make {self.margin:.2f}" if self.seeds > 1 else ""
         return (
             f"{self.outcome}: {self.deep.name} ends at {spread(self.deep.values(ERROR))} training error, "
-            f"{self.shallow.name} at {spread(self.shallow.values(ERROR))}: a gap of {self.gap:+.2f} points{chance}."
+            f"{self.shallow.name} at {spread(self.shallow.values(ERROR))}: "
+            f"a gap of {self.gap:+.2f} points{chance}."
         )
 
 
