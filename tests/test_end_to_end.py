@@ -108,6 +108,17 @@ def test_the_last_iteration_is_evaluated_inside_an_epoch(tiny: Tiny) -> None:
     assert run.record()["iterations"] == 5
 
 
+def test_loader_processes_change_nothing(tiny: Tiny) -> None:
+    curves = []
+    for workers in (0, 2):
+        run, config = tiny(
+            f"data.num_workers={workers}", f"experiment_name=workers{workers}", "data.crop_padding=2"
+        )
+        assert execute(run, config) == 0
+        curves.append(curve(run))
+    assert curves[0] == curves[1]
+
+
 def test_the_schedule_counts_iterations(tiny: Tiny) -> None:
     run, config = tiny("schedule.milestones=[3,5]", "optimizer.lr=0.1")
     assert execute(run, config) == 0
