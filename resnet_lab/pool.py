@@ -107,7 +107,8 @@ class PoolLauncher(Launcher):
             for experiment in experiments:
                 add_to_plan(experiment, [run for run in jobs if Path(run).is_relative_to(experiment)])
             self._run(list(jobs.values()))
-            for experiment in experiments:
+            # measurements of speed have a table of their own
+            for experiment in experiments if configs[0]["job"] == "train" else []:
                 write_report_of(experiment)
         except (OSError, UserError, ValueError) as error:
             sys.exit(f"resnet-lab: {error}")
