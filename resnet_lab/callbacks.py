@@ -13,11 +13,16 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from resnet_lab.checks import UserError
 from resnet_lab.classifier import Classifier
+from resnet_lab.data.batches import number_of
 from resnet_lab.record import Run
 from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
 
 log = logging.getLogger(__name__)
+
+# Iterations between two agreements of the processes; within a second or so is soon enough.
+AGREE_EVERY = 10
 
 # TensorBoard takes tags for regular expressions: without the $ the top-5 errors would be in the chart
 CHARTS = {"error (%)": {"train and validation": ["Multiline", ["train/error$", "val/error$"]]}}
@@ -34,17 +39,28 @@ class StopAtIteration(Callback):
             trainer.should_stop = True
 
 
-class StopOnSignal(Callback):
-    """Turns SIGTERM and Ctrl-C into `Interrupted`; in training at the end of an iteration, in all processes.
+class Reseed(Callback):
+    """Makes what a network draws while it trains (dropout) a function of (seed, iteration, process).
+
+    So there is no random state that an interruption could lose.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        torch.manual_seed(number_of(self.seed, trainer.global_step, trainer.global_rank))
+
+
+class Stop(Callback):
+    """Turns a signal into a checkpoint and `Interrupted`, at the end of an iteration, in all processes.
 
     The handlers are set in hooks because Lightning sets its own before them, and those exit as if all were well.
     """
 
-    # Agreeing costs a collective; within a second or so is soon enough.
-    AGREE_EVERY = 10
-
-    def __init__(self) -> None:
-        self.received = torch.zeros(())
+    def __init__(self, checkpoints: "SaveLast") -> None:
+        self.checkpoints = checkpoints
+        self.received = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         handle_signals(self._receive)
@@ -56,29 +72,60 @@ class StopOnSignal(Callback):
         handle_signals(raise_interrupted)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = torch.tensor(float(number))
+        self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        number = self.received
-        if trainer.world_size > 1:
-            if trainer.global_step % self.AGREE_EVERY:
-                return
-            number = trainer.strategy.reduce(number.to(trainer.strategy.root_device), reduce_op="max")
-        if number:
-            name = signal.Signals(int(number)).name
+        if number := int(agreed(trainer, self.received)):
+            self.checkpoints.save_within_epoch(trainer)
+            name = signal.Signals(number).name
             raise Interrupted(f"{name} at iteration {trainer.global_step}; the same command goes on")
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        # the processes need not have equally many batches here, so several of them wait for the next iteration
+        if self.received and trainer.world_size == 1:
+            raise Interrupted(f"{signal.Signals(self.received).name} in an evaluation; the same command goes on")
 
 
 class SaveLast(Checkpoint):
-    """Saves the state at the end of each epoch, after the curves are on the disk."""
+    """Saves the state at the end of each epoch and, in long epochs, every so many seconds.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    The curves are on the disk before.
+    """
+
+    def __init__(self, path: Path, every: float) -> None:
+        self.path, self.every = path, every
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if agreed(trainer, time.monotonic() - self.saved > self.every):
+            self.save_within_epoch(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._save(trainer)
+
+    def save_within_epoch(self, trainer: Trainer) -> None:
+        """Save, unless the epoch's last batch or an evaluation is due: a Trainer would go on after these."""
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        assert fetcher is not None  # there is one in training
+        due = loop._should_check_val_fx(fetcher)
+        if not due and not loop.batch_progress.is_last_batch and not trainer.should_stop:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.path)
+        self.saved = time.monotonic()
+
+
+def agreed(trainer: Trainer, value: float) -> float:
+    """The largest value of all processes, to all of them; in most iterations 0, as asking costs."""
+    if trainer.world_size == 1:
+        return value
+    if trainer.global_step % AGREE_EVERY:
+        return 0.0
+    here = torch.tensor(float(value), device=trainer.strategy.root_device)
+    return float(trainer.strategy.reduce(here, reduce_op="max"))
 
 
 class Curves(Callback):
@@ -90,10 +137,22 @@ class Curves(Callback):
     def __init__(self, run: Run, iterations: int, hyperparameters: dict[str, Any]) -> None:
         self.run, self.iterations, self.hyperparameters = run, iterations, hyperparameters
         self.since = 0.0
+        self.evaluations = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"evaluations": self.evaluations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.evaluations = state["evaluations"]
 
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
         self.images_before = int(module.tally("train").images)  # of an interval that a resumed run is inside
+        if trainer.is_global_zero and len(self.run.metrics()) != self.evaluations:
+            raise UserError(
+                f"{self.run.metrics_path} has {len(self.run.metrics())} evaluations, the checkpoint knows of "
+                f"{self.evaluations}; mend it, or start anew with force=true"
+            )
         for writer in self._tensorboard(trainer):
             writer.add_custom_scalars(CHARTS)
             tags = dict.fromkeys(("train/error", "val/error", "test/error"), 0.0)
@@ -109,6 +168,7 @@ class Curves(Callback):
         self.images_per_second = images / (time.perf_counter() - self.since)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.evaluations += trainer.state.fn == "fit"
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             self._write(trainer)
         self.since = time.perf_counter()

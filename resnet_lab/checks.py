@@ -1,6 +1,7 @@
 """Errors that name the argument, what is allowed and what was given."""
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Mapping
 
 
 class UserError(Exception):
@@ -24,3 +25,9 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError unless value is one of the allowed words."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def check_safe(environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse the variable that has torch unpickle whatever a checkpoint holds."""
+    if environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0") not in ("", "0"):
+        raise UserError("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and would let a checkpoint run code; unset it")

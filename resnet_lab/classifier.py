@@ -137,19 +137,21 @@ class Classifier(LightningModule):
         self._log("train_clean")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """One checkpoint for all processes: the sums of their counts, the means of their statistics."""
-        if self.trainer.world_size > 1:
-            self._average_statistics()
-            for name in self._counts(checkpoint):
-                checkpoint["state_dict"][name] = self._sum_over_processes(checkpoint["state_dict"][name])
+        """Add what each process has of its own, its counts and statistics, so that all go on exactly.
+
+        The weights that others read have the mean of the statistics.
+        """
+        if self.trainer.world_size == 1:
+            return
+        state = checkpoint["state_dict"]
+        buffers = [name for name, _ in self.named_buffers() if name in state]
+        checkpoint["own"] = own = {name: self._of_all_processes(state[name]) for name in buffers}
+        means = {name: of_all.mean(0) for name, of_all in own.items() if of_all.is_floating_point()}
+        state.update({name: mean for name, mean in means.items() if name.startswith("net.")})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.trainer.global_rank > 0:
-            for name in self._counts(checkpoint):
-                checkpoint["state_dict"][name].zero_()
-
-    def _counts(self, checkpoint: dict[str, Any]) -> list[str]:
-        return [name for name in checkpoint["state_dict"] if name.partition(".")[0].endswith("_tally")]
+        for name, of_all in checkpoint.get("own", {}).items():
+            checkpoint["state_dict"][name] = of_all[self.trainer.global_rank]
 
     def tally(self, name: str) -> Tally:
         tally = getattr(self, f"{name}_tally")
@@ -176,6 +178,12 @@ class Classifier(LightningModule):
         total = self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
         assert isinstance(total, Tensor)
         return total
+
+    def _of_all_processes(self, tensor: Tensor) -> Tensor:
+        """(processes, ...); a sum in which each has its own row is exact."""
+        rows = tensor.new_zeros(self.trainer.world_size, *tensor.shape)
+        rows[self.trainer.global_rank] = tensor
+        return self._sum_over_processes(rows)
 
     def _average_statistics(self) -> None:
         """Give all processes the mean of their running means and variances, so that they evaluate one net."""

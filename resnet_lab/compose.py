@@ -4,6 +4,7 @@ import difflib
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resnet_lab import record
-from resnet_lab.checks import UserError
+from resnet_lab.checks import UserError, check_safe
+from resnet_lab.processes import CORES, check_place
 from resnet_lab.record import Run
+
+FOLLOW = 60.0  # seconds that further processes wait for the first
 
 _HERE = Path(__file__).resolve().parent
 # inside the package in a wheel, beside it in a checkout
@@ -49,12 +53,14 @@ def freeze(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: a key that is none of ours, or a value that cannot be resolved or is out of range.
     """
+    check_safe()
     check_keys(config)
     try:
         frozen = {str(key): to_plain(config[key]) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
     check_values(frozen)
+    check_place(frozen["trainer"])
     frozen["run_dir"] = os.path.abspath(frozen["run_dir"])
     return frozen
 
@@ -81,10 +87,9 @@ def check_values(config: dict[str, Any]) -> None:
             value = value.get(part) if isinstance(value, dict) else None
         if not good(value):
             raise UserError(f"{key} must be {allowed}, got {value!r}")
-    if unknown := set(config["runtime"]) - {"threads", "channels_last", "compile", "huge_pages"}:
-        raise UserError(
-            f"runtime.{min(unknown)} is not a setting; there are threads, channels_last, compile, huge_pages"
-        )
+    known = [key.removeprefix("runtime.") for key in RULES if key.startswith("runtime.")]
+    if unknown := set(config["runtime"]) - set(known):
+        raise UserError(f"runtime.{min(unknown)} is not a setting; there are {', '.join(known)}")
     check_finite("", config)
     if Path(config["run_dir"]) != Path(
         config["output_root"], config["experiment_name"], config["run_name"], f"seed{config['seed']}"
@@ -104,11 +109,14 @@ def is_integer(value: object, least: int, most: float = math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def is_number(value: object, least: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
+
+
 def is_name(value: object) -> bool:
     return isinstance(value, str) and value == record.sanitize(value)
 
 
-CORES = os.cpu_count() or 1
 NAME = (is_name, "letters, digits, dots, dashes and underscores")
 SWITCH = (lambda value: isinstance(value, bool), "true or false")
 BLOCK = (lambda value: isinstance(value, str) and value, "the dotted name of a class or function")
@@ -136,6 +144,8 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "runtime.channels_last": SWITCH,
     "runtime.compile": SWITCH,
     "runtime.huge_pages": SWITCH,
+    "runtime.save_every": (lambda value: is_number(value, 1), "a number of seconds, 1 or more"),
+    "runtime.timeout": (lambda value: is_number(value, 1), "a number of seconds, 1 or more"),
 }
 
 
@@ -147,21 +157,56 @@ def prepare(config: dict[str, Any]) -> Run | None:
     """
     run = Run(config["run_dir"])
     try:
-        if owner := run.owner():
-            raise UserError(f"{run.directory} is in use by {owner}; wait for it or stop it")
-        if config["force"] and run.record_path.exists():
-            print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
-        before = run.record()
-        if before and not record.same_run(before.get("config"), config):
-            raise UserError(f"{run.directory} holds a run of another config or seed; choose another run_name")
-        if before.get("status") == "completed":
-            print(f"{run.directory} is complete; force=true runs it anew", file=sys.stderr)
-            return None
-        run.config_path.parent.mkdir(parents=True, exist_ok=True)
-        record.write_atomically(run.config_path, OmegaConf.to_yaml(config))
+        with run.ownership():
+            # a job that is back in the queue goes on with what it has forced before
+            if config["force"] and not requeued() and run.record_path.exists():
+                print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
+            before = run.record()
+            check_same_run(run, before, config)
+            if before.get("status") == "completed":
+                print(f"{run.directory} is complete; force=true runs it anew", file=sys.stderr)
+                return None
+            run.config_path.parent.mkdir(parents=True, exist_ok=True)
+            record.write_atomically(run.config_path, OmegaConf.to_yaml(config))
+    except BlockingIOError as error:
+        raise UserError(f"{error}; wait for it or stop it") from error
     except OSError as error:
         raise UserError(f"{run.directory} cannot be used ({error}); set output_root to another folder") from error
     return run
+
+
+def requeued() -> bool:
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+
+
+def follow(config: dict[str, Any]) -> Run | None:
+    """The run directory, once the first of the run's processes has prepared it; None if the run is complete.
+
+    Raises:
+        UserError: it does not.
+    """
+    run = Run(config["run_dir"])
+    patience = time.monotonic() + FOLLOW
+    while not run.owner():
+        if run.status() == "completed" and not config["force"]:
+            return None
+        if time.monotonic() > patience:
+            raise UserError(f"the first process of {run.directory} has not begun after {FOLLOW:.0f} seconds")
+        time.sleep(0.1)
+    return run
+
+
+def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse to go on in the directory of another run."""
+    if not before:
+        return
+    if not isinstance(before.get("config"), dict):
+        raise UserError(f"{run.record_path} has no config; choose another run_name, or force=true to start anew")
+    if found := record.run_differences(before["config"], config):
+        raise UserError(
+            f"{run.directory} holds another run: {', '.join(found)}; choose another run_name, or force=true "
+            "to set it aside"
+        )
 
 
 def command(run: Run) -> list[str]:

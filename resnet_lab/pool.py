@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from omegaconf import DictConfig
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.compose import command, environment, freeze, prepare
 from resnet_lab.jobs_table import JobsTable
+from resnet_lab.processes import CORES, devices, visible_gpus
 from resnet_lab.record import EXIT_INTERRUPTED, Run, add_to_plan, same_run
 from resnet_lab.signals import PARENT
 
@@ -167,28 +167,15 @@ def share_out(trainer: dict[str, Any], n_jobs: int | None, jobs: int) -> list[di
 
     A job takes as many cores or GPUs as its Trainer has devices; all of them for `auto`.
     """
-    devices = trainer.get("devices")
+    each = devices(trainer)
     if trainer.get("accelerator") == "cpu":
-        processes = devices if isinstance(devices, int) and devices > 0 else 1
-        cores = len(os.sched_getaffinity(0))
-        places = min(n_jobs or max(1, cores // processes), jobs)
-        return [{"OMP_NUM_THREADS": str(max(1, cores // (places * processes)))}] * places
+        places = min(n_jobs or max(1, CORES // each), jobs)
+        return [{"OMP_NUM_THREADS": str(max(1, CORES // (places * each)))}] * places
     gpus = visible_gpus()
-    each = devices if isinstance(devices, int) and devices > 0 else len(gpus)
     groups = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)] if each else []
     if not groups:  # none to share out: the Trainer says so
         return [{}] * (n_jobs or 1)
     return [{"CUDA_VISIBLE_DEVICES": groups[place % len(groups)]} for place in range(n_jobs or len(groups))]
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, found without importing torch."""
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu for gpu in named.split(",") if gpu]
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
-    return [str(number) for number, _ in enumerate(listed.splitlines())]
 
 
 def exit_code(jobs: list[Job]) -> int:

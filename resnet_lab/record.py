@@ -19,11 +19,14 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from resnet_lab.checks import UserError
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
+FULL = (errno.ENOSPC, errno.EDQUOT)
+RESERVE = 1 << 16  # bytes that the lock file holds for the record, should the disk fill up
+PATIENCE = 2.0  # seconds until a directory counts as in use
 
 # Where and how a run is executed; everything else identifies it. A measurement of speed is about the runtime.
 UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
@@ -51,11 +54,23 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 def same_run(before: Any, config: dict[str, Any]) -> bool:
     """Whether a record's config asks for the same run as this one."""
-    return (
-        isinstance(before, dict)
-        and identity(before) == identity(config)
-        and before.get("seed") == config.get("seed")
-    )
+    return isinstance(before, dict) and not run_differences(before, config)
+
+
+def run_differences(before: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """What makes another run of a config than of the one before."""
+    old, new = (identity(c) | {"seed": c.get("seed")} for c in (before, config))
+    return differences(old, new)
+
+
+def differences(before: Any, after: Any, name: str = "") -> list[str]:
+    """Where two resolved configs differ, as `model.depth=20 (was 56)`."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [f"{name}={after!r} (was {before!r})"]
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        found += differences(before.get(key), after.get(key), f"{name}.{key}".lstrip("."))
+    return found
 
 
 def hash_of(value: Any) -> str:
@@ -108,7 +123,14 @@ class Run:
 
     def update(self, **facts: Any) -> None:
         """Add facts to the record; a reader sees the old one or the new one, whole."""
-        write_atomically(self.record_path, json.dumps(self.record() | facts, indent=2) + "\n")
+        text = json.dumps(self.record() | facts, indent=2) + "\n"
+        try:
+            write_atomically(self.record_path, text)
+        except OSError as error:
+            if error.errno not in FULL or not self.lock_path.exists():
+                raise
+            os.truncate(self.lock_path, 0)  # how a run ended must find space
+            write_atomically(self.record_path, text)
 
     def status(self) -> str:
         """`missing`, `running`, `completed`, `failed` or `interrupted`."""
@@ -128,27 +150,34 @@ class Run:
         return None
 
     @contextlib.contextmanager
-    def ownership(self) -> Iterator[None]:
-        """Exclusive use of the directory; the system ends it with the process, however that dies.
+    def ownership(self) -> Iterator[int]:
+        """Exclusive use of the directory, as the descriptor of the lock; the system ends it when no
+        process that has the descriptor is left, however they die.
 
         Raises:
             BlockingIOError: somebody else has it.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with self.lock_path.open("a+") as file:
-            # those who only look hold a lock, too, for an instant
-            for attempt in range(10):
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if attempt == 9:
-                        raise BlockingIOError(f"{self.directory} is in use by {self.owner()}") from None
-                    time.sleep(0.05)
+        with self._locked() as file:
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename} since {now()}\n")
+            file.write(f"process {os.getpid()} on {os.uname().nodename} since {now()}\n".ljust(RESERVE))
             file.flush()
-            yield
+            yield file.fileno()
+
+    def _locked(self) -> TextIO:
+        """The lock file, locked; processes that were just killed, and those who look, have it for an instant."""
+        patience = time.monotonic() + PATIENCE
+        while True:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            file = self.lock_path.open("a+")
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # the directory may have been set aside in between, and the lock with it
+                if os.path.samestat(os.fstat(file.fileno()), self.lock_path.stat()):
+                    return file
+            file.close()
+            if time.monotonic() > patience:
+                raise BlockingIOError(f"{self.directory} is in use by {self.owner()}")
+            time.sleep(0.05)
 
     def set_aside(self) -> Path:
         """Move the directory to a hidden place beside it, so that a new run can start."""
@@ -196,11 +225,14 @@ def damaged(path: Path, error: Exception) -> UserError:
 
 def write_atomically(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w") as file:
-        file.write(text)
-        file.flush()
-        sync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with beside.open("w") as file:
+            file.write(text)
+            file.flush()
+            sync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def sync(descriptor: int) -> None:

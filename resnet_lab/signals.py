@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-# In the environment of a sweep's job: the process that is to see to its end.
+# In the environment of a process: the one that started it and is to see to its end.
 PARENT = "RESNET_LAB_PARENT"
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Clusters send one of the last two some time before they end a job.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(BaseException):
@@ -18,6 +19,7 @@ class Interrupted(BaseException):
 
 def raise_interrupted(number: int, frame: FrameType | None) -> None:
     """A signal handler for the times when stopping at once harms nothing."""
+    handle_signals(signal.SIG_IGN)  # a second one would end what the first one began
     raise Interrupted(f"{signal.Signals(number).name}; the same command goes on")
 
 
@@ -26,12 +28,11 @@ def handle_signals(handler: Callable[[int, FrameType | None], None] | signal.Han
         signal.signal(number, handler)
 
 
-def stop_with_parent() -> None:
-    """Be sent SIGTERM when the sweep that started this process dies, even of SIGKILL (Linux)."""
-    parent = os.environ.get(PARENT)
-    if parent is None or sys.platform != "linux":
+def end_with_parent(number: signal.Signals, parent: int | None = None) -> None:
+    """Be sent this signal when the process that started this one dies, even of SIGKILL (Linux)."""
+    if sys.platform != "linux":
         return
     pr_set_pdeathsig = 1  # from <sys/prctl.h>
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before the call
-        os.kill(os.getpid(), signal.SIGTERM)
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
+    if parent is not None and os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), number)

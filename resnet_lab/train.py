@@ -10,15 +10,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, command, environment, freeze, prepare, register_resolvers
+from resnet_lab.compose import CONF, command, environment, follow, freeze, prepare, register_resolvers
 from resnet_lab.pool import register_launcher
+from resnet_lab.processes import rank
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
 def _task(cfg: DictConfig) -> float | None:
     try:
         config = freeze(cfg)
-        run = prepare(config)
+        run = prepare(config) if rank() == 0 else follow(config)
     except UserError as error:
         sys.exit(f"resnet-lab: {error}")
     if run is None:

@@ -1,25 +1,33 @@
 """The job `train`: one network trained and tested as its frozen config says."""
 
 import logging
+import os
 import statistics
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from resnet_lab.build import build
-from resnet_lab.callbacks import Curves, SaveLast, StopAtIteration, StopOnSignal
+from resnet_lab.callbacks import Curves, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.classifier import Classifier
 from resnet_lab.count import count_multiply_adds, count_parameters
 from resnet_lab.data import ImageData
-from resnet_lab.record import Run
+from resnet_lab.processes import devices, started_outside
+from resnet_lab.record import Run, differences
 from resnet_lab.tensorboard import RunEvents
 
 log = logging.getLogger(__name__)
@@ -35,16 +43,17 @@ TRAINER_SETTINGS = {
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Seed, build, fit, test; return the facts for the record."""
     check_settings(config)
-    set_threads(config)
+    checkpoint, step = find_checkpoint(run)
+    began = run.record() if step else {}
+    set_threads(config, began.get("threads"))
     seed_everything(config["seed"], verbose=False)
     data, classifier = build_all(config)
     facts: dict[str, Any] = count(classifier.net, data)
     data.prepare()
-    checkpoint, step = find_checkpoint(run)
     trainer = build_trainer(run, config, data, step)
     if trainer.is_global_zero:
-        facts |= {"data": describe(data), "threads": torch.get_num_threads()}
-        check_same_data(run, facts["data"], step)
+        facts |= conditions(config, trainer) | {"data": describe(data)}
+        check_same_conditions(run, began, facts)
         run.keep_metrics_until(step)
         run.update(**facts)
     try:
@@ -81,19 +90,37 @@ def check_settings(config: dict[str, Any]) -> None:
         )
 
 
-def check_same_data(run: Run, now: dict[str, Any], step: int) -> None:
-    """Refuse to go on with other images than those that the run began with."""
-    before = run.record().get("data", now)
-    if step and before["sha256"] != now["sha256"]:
+def conditions(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+    """What changes the digits of a run, though it is no part of its identity."""
+    return {
+        "processes": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "device": trainer.strategy.root_device.type,
+        "channels_last": config["runtime"]["channels_last"],
+        "compile": config["runtime"]["compile"],
+    }
+
+
+def check_same_conditions(run: Run, began: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on otherwise than the run began: with other images, processes, threads or kernels.
+
+    Another machine, commit or version of a package is told, and noted in the record.
+    """
+    names = ("processes", "threads", "device", "channels_last", "compile", "data")
+    found = differences({n: began[n] for n in names if n in began}, {n: now[n] for n in names if n in began})
+    if found:
         raise UserError(
-            f"the images are not those that {run.directory} began with (sha256 {now['sha256'][:12]} for "
-            f"{before['sha256'][:12]}); set data.root to the old ones, or force=true to start anew"
+            f"{run.directory} cannot go on otherwise than it began: {', '.join(found)}; set runtime, trainer and "
+            "data.root as they were, or force=true to start anew"
         )
 
 
-def set_threads(config: dict[str, Any]) -> None:
-    if (threads := config["runtime"]["threads"]) is not None:
-        torch.set_num_threads(threads)
+def set_threads(config: dict[str, Any], before: int | None = None) -> None:
+    """As many as asked for, else as `before`, else this process's share; more or less change the last digits."""
+    share = max(1, torch.get_num_threads() // devices(config["trainer"]))
+    threads = config["runtime"]["threads"] or before or int(os.environ.get("OMP_NUM_THREADS", share))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would choose another number
 
 
 def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
@@ -155,11 +182,13 @@ def find_checkpoint(run: Run) -> tuple[Path | None, int]:
 def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) -> Trainer:
     """The Trainer of the config, with what a run of ours needs."""
     iterations = config["iterations"]
+    checkpoints = SaveLast(run.checkpoint_path, config["runtime"]["save_every"])
     callbacks = [
         StopAtIteration(iterations),
-        StopOnSignal(),
+        Reseed(config["seed"]),
+        Stop(checkpoints),
         Curves(run, iterations, hyperparameters(config, data)),
-        SaveLast(run.checkpoint_path),
+        checkpoints,
     ]
     terminal = sys.stderr.isatty()
     trainer: Trainer = build(
@@ -168,14 +197,25 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         max_epochs=-(-iterations // data.iterations_per_epoch),
         callbacks=[*callbacks, TQDMProgressBar(leave=True)] if terminal else callbacks,
         logger=RunEvents(run.directory, step),
-        plugins=[VerifiedCheckpointIO()],
+        plugins=[VerifiedCheckpointIO(), *cluster()],
         enable_progress_bar=terminal,
         enable_checkpointing=True,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    if isinstance(trainer.strategy, DDPStrategy):
+        # a process that waits for one that hangs gives up; no setting of a YAML file can be a timedelta
+        trainer.strategy._timeout = timedelta(seconds=config["runtime"]["timeout"])
     return trainer
+
+
+def cluster() -> list[ClusterEnvironment]:
+    """How the processes find each other; a job that is to run again is put into the queue by its launcher."""
+    outside = started_outside()
+    if outside is None:
+        return [LightningEnvironment()] if "LOCAL_RANK" in os.environ else []
+    return [SLURMEnvironment(auto_requeue=False) if outside.starter == "srun" else TorchElasticEnvironment()]
 
 
 def hyperparameters(config: dict[str, Any], data: ImageData) -> dict[str, Any]:

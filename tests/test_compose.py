@@ -13,7 +13,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, prepare
 from resnet_lab.pool import check_distinct, share_out
 from resnet_lab.record import Run
-from resnet_lab.run import execute
+from resnet_lab.worker import execute
 
 Composed = Callable[..., dict[str, Any]]
 EXPERIMENTS = sorted(path.stem for path in Path(CONF).glob("experiment/*.yaml"))
@@ -135,10 +135,10 @@ def test_another_config_never_takes_over_a_directory(composed: Composed) -> None
     run = prepare(first)
     assert run is not None
     run.update(status="interrupted", config=first)
-    with pytest.raises(UserError, match="holds a run of another config"):
+    with pytest.raises(UserError, match=r"holds another run: model.depth=32 \(was 20\);"):
         prepare(composed("run_name=mine", "model.depth=32"))
     run.update(config=composed("run_name=mine", "seed=1"))
-    with pytest.raises(UserError, match="another config or seed"):
+    with pytest.raises(UserError, match=r"seed=0 \(was 1\)"):
         prepare(first)
     run.update(config=first)
     assert prepare(composed("run_name=mine", "runtime.threads=1")) is not None
@@ -194,6 +194,6 @@ def test_gpus_are_shared_out(
 def test_cores_are_shared_out(
     devices: int, n_jobs: int | None, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr("resnet_lab.pool.CORES", 8)
     places = share_out({"accelerator": "cpu", "devices": devices}, n_jobs, jobs=9)
     assert (len(places), int(places[0]["OMP_NUM_THREADS"])) == expected

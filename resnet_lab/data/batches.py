@@ -1,6 +1,7 @@
 """Which images make up which batch, for every epoch and process, without any shared random state."""
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_lab.checks import UserError
+from resnet_lab.signals import end_with_parent, handle_signals
 
 
 class Images(NamedTuple):
@@ -65,16 +67,22 @@ class TrainBatches(Sampler[Request]):
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
+        self.first = 0  # of the batches of this epoch; those before it were trained on before an interruption
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.first = epoch, 0
+
+    def resume(self, epoch: int, first: int) -> None:
+        """Go on in this epoch with batch `first`, or with the next epoch where there is no such batch."""
+        self.epoch, self.first = (epoch, first) if first < len(self) else (epoch + 1, 0)
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[Request]:
         order = torch.randperm(self.size, generator=generator(self.seed, self.epoch))
-        for batch in torch.split(order, self.batch_size):
+        for batch in torch.split(order, self.batch_size)[self.first :]:
             part = batch[self.rank :: self.world_size]
             yield Request(part, self.epoch, self.world_size * len(part) / len(batch))
 
@@ -94,18 +102,57 @@ class EvaluationBatches(Sampler[Request]):
         return (Request(part, 0, 1.0) for part in self.parts)
 
 
-def loader(images: Images, batches: Sampler[Request], num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
-    return DataLoader(
-        BatchedImages(images),
-        sampler=batches,
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-    )
+class Loader(DataLoader[Batch]):
+    """A loader of whole batches."""
+
+    def __init__(self, images: Images, batches: Sampler[Request], num_workers: int, pin_memory: bool) -> None:
+        super().__init__(
+            BatchedImages(images),
+            sampler=batches,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            worker_init_fn=end_with_trainer,
+        )
+
+
+class TrainLoader(Loader):
+    """Goes on, once it has the state of an interrupted run's loader, with the batch after its last.
+
+    The state counts the batches that were handed out, whatever the workers have read ahead.
+    """
+
+    sampler: TrainBatches
+    taken = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self.taken = self.sampler.first
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.sampler.epoch, "batch": self.taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.sampler.resume(state["epoch"], state["batch"])
+
+
+def end_with_trainer(worker: int) -> None:
+    """Have a loader's process end at once when its trainer is killed; what else is to stop it comes from there."""
+    end_with_parent(signal.SIGKILL)
+    terminate = signal.getsignal(signal.SIGTERM)
+    handle_signals(signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)  # by which Python ends its children
 
 
 def generator(*key: int) -> torch.Generator:
     """A generator seeded by a hash of the key, so that neighbouring keys share nothing."""
+    return torch.Generator().manual_seed(number_of(*key))
+
+
+def number_of(*key: int) -> int:
+    """A seed below 2**63."""
     digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from resnet_lab.checks import UserError, check_at_least, check_choice, check_positive
 from resnet_lab.data.augment import crop_and_flip
-from resnet_lab.data.batches import Batch, EvaluationBatches, Images, TrainBatches, generator, loader
+from resnet_lab.data.batches import Batch, EvaluationBatches, Images, Loader, TrainBatches, TrainLoader, generator
 
 # One split for all seeds, so that runs that differ in their seed alone validate on the same images.
 HOLDOUT_SEED = 0
@@ -117,10 +117,7 @@ class ImageData(LightningDataModule, ABC):
         train = self.train_images()
         size = len(train.labels)
         batches = TrainBatches(size, self.batch_size, self.seed, *self.rank_and_world_size)
-        if self.trainer:
-            # A resumed Trainer creates its first iterator before it tells the sampler the epoch.
-            batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-        return loader(train, batches, self.num_workers, self._pin_memory)
+        return TrainLoader(train, batches, self.num_workers, self._pin_memory)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._evaluation_loader(self.val)
@@ -142,7 +139,7 @@ class ImageData(LightningDataModule, ABC):
 
     def _evaluation_loader(self, images: Images) -> DataLoader[Batch]:
         batches = EvaluationBatches(len(images.labels), self.eval_batch_size, *self.rank_and_world_size)
-        return loader(images, batches, self.num_workers, self._pin_memory)
+        return Loader(images, batches, self.num_workers, self._pin_memory)
 
     @property
     def _pin_memory(self) -> bool:

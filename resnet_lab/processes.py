@@ -1,0 +1,91 @@
+"""How many processes a run has, who starts them, and which of them this is. Standard library only."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from resnet_lab.checks import UserError
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Place(NamedTuple):
+    """One process's place among those that something else than us started."""
+
+    starter: str
+    rank: int
+    processes: int
+
+
+def started_outside(environ: Mapping[str, str] = os.environ) -> Place | None:
+    """The place that torchrun or srun gave to this process; None where the processes are ours to start."""
+    if "TORCHELASTIC_RUN_ID" in environ:
+        return Place("torchrun", int(environ["RANK"]), int(environ["WORLD_SIZE"]))
+    if int(environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environ:
+        return Place("srun", int(environ["SLURM_PROCID"]), int(environ["SLURM_STEP_NUM_TASKS"]))
+    return None
+
+
+def rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Which of the run's processes this is; 0 writes everything."""
+    outside = started_outside(environ)
+    return outside.rank if outside else int(environ.get("LOCAL_RANK", 0))
+
+
+def devices(trainer: Mapping[str, Any]) -> int:
+    """Devices on one machine, each a process: what the Trainer's settings ask for, found without torch."""
+    asked = trainer.get("devices", "auto")
+    if isinstance(asked, (list, tuple)):
+        return len(asked)
+    if isinstance(asked, int) and asked > 0:
+        return asked
+    return 1 if trainer.get("accelerator") == "cpu" else max(1, len(visible_gpus()))
+
+
+def check_place(trainer: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse a run of several processes where these cannot be had.
+
+    Raises:
+        UserError: it wants other processes than it was given, or several machines of a launcher for one.
+    """
+    wanted = devices(trainer) * int(trainer.get("num_nodes", 1))
+    outside = started_outside(environ)
+    if outside and outside.processes != wanted:
+        raise UserError(
+            f"trainer.devices x trainer.num_nodes is {wanted}, but {outside.starter} started {outside.processes} "
+            "processes; make them equal"
+        )
+    if not outside and int(trainer.get("num_nodes", 1)) > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer['num_nodes']} needs a launcher for several machines: "
+            "hydra/launcher=slurm, or torchrun on each of them"
+        )
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu for gpu in named.split(",") if gpu]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
+    return [str(number) for number, _ in enumerate(listed.splitlines())]
+
+
+def environments(trainer: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What to add to the environment of each process that is ours to start."""
+    count = 1 if started_outside() else devices(trainer)
+    if count == 1:
+        return [{}]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
+    return [meeting | {"NODE_RANK": "0", "LOCAL_RANK": str(number)} for number in range(count)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,120 @@
+"""One of a run's training processes: `python -m resnet_lab.worker RUN_DIRECTORY`, started by resnet_lab.run."""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from resnet_lab.checks import UserError, check_safe
+from resnet_lab.processes import rank
+from resnet_lab.provenance import provenance
+from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, now
+from resnet_lab.signals import PARENT, Interrupted, end_with_parent, handle_signals, raise_interrupted
+
+log = logging.getLogger("resnet_lab")
+
+JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput"}
+
+
+def main() -> None:
+    handle_signals(raise_interrupted)
+    run = Run(sys.argv[1])
+    try:
+        end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
+        config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
+        set_up_logging(run)
+        sys.exit(execute(run, config))
+    except Interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def execute(run: Run, config: dict[str, Any]) -> int:
+    """Do the job, say in the record how it ended, and return the exit code."""
+    spent = run.record().get("seconds", 0) if run.checkpoint_path.exists() else 0
+    started = time.perf_counter()
+
+    def tell(**facts: Any) -> None:
+        if rank() == 0:
+            run.update(**facts)
+
+    def finish(status: str, **facts: Any) -> None:
+        handle_signals(signal.SIG_IGN)  # what is left to do takes no time, and must be done
+        tell(status=status, ended=now(), seconds=round(spent + time.perf_counter() - started, 2), **facts)
+
+    try:
+        check_safe()
+        tell(started=now(), config=config, **provenance())
+        finish("completed", **perform(run, config))
+        return 0
+    except Interrupted as stop:
+        finish("interrupted", error=str(stop))
+        log.warning("interrupted: %s", stop)
+        return EXIT_INTERRUPTED
+    except UserError as error:
+        finish("failed", error=str(error), traceback=None)
+        log.error("%s", error)
+        return 1
+    except Exception as error:
+        reason = explain(error, run)
+        finish("failed", error=reason, traceback=traceback.format_exc())
+        log.exception("failed: %s", reason)
+        return 1
+
+
+def explain(error: Exception, run: Run) -> str:
+    """What went wrong, with what helps against it where that is known."""
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"no space left for {run.directory} ({told}); free some, and the same command goes on"
+    if isinstance(error, MemoryError) or any(sign in told for sign in ("OutOfMemory", "can't allocate memory")):
+        return f"out of memory ({told.splitlines()[0]}); try a smaller data.batch_size or more trainer.devices"
+    return told
+
+
+def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
+    """Do the config's job; return facts for the record."""
+    job = importlib.import_module(JOBS[config["job"]])
+    # after the import, which sets the level
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    facts: dict[str, Any] = job.perform(run, config)
+    return facts
+
+
+def set_up_logging(run: Run) -> None:
+    """To the console and to train.log, unless the console is that file already."""
+    console = logging.StreamHandler()
+    handlers: list[logging.Handler] = [console]
+    if sys.stderr.isatty():
+        console.addFilter(lambda record: record.name != "resnet_lab.callbacks")  # the bar shows these
+    if not (run.log_path.exists() and os.path.samestat(os.fstat(2), run.log_path.stat())):
+        handlers.append(logging.FileHandler(run.log_path))
+    who = f"process {rank()}: " if rank() else ""
+    logging.basicConfig(
+        level=logging.WARNING if rank() else logging.INFO,
+        format=f"%(asctime)s {who}%(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+    )
+    logging.raiseExceptions = False  # a log that finds no space must not end a training
+    # images in memory need no workers; a curve is a point an evaluation, not one every so many steps;
+    # a machine of a cluster is a machine; what is to replace broadcast_buffers would mix the buffers at the start
+    for harmless in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.*",
+        ".*`srun` command is available.*",
+        ".*`broadcast_buffers` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", harmless)
+
+
+if __name__ == "__main__":
+    main()
