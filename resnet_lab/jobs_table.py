@@ -30,6 +30,8 @@ class JobsTable:
         self.console = Console(highlight=False)
         self.told: dict[str, str] = {}
         self.drawn = 0.0
+        # a run's name alone is not distinct in a sweep over experiments
+        self.shown_from = 3 if len({job.run.directory.parent.parent for job in jobs}) > 1 else 2
         self.live = Live(console=self.console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "JobsTable":
@@ -52,27 +54,26 @@ class JobsTable:
         self.console.print(self._table())
         for job in self.jobs:
             if job.reason:
-                self.console.print(f"{name(job)} {job.status}: {job.reason}", soft_wrap=True)
+                self.console.print(f"{self._name(job)} {job.status}: {job.reason}", soft_wrap=True)
+
+    def _name(self, job: ShownJob) -> str:
+        return "/".join(job.run.directory.parts[-self.shown_from :])
 
     def _tell_changes(self) -> None:
         for job in self.jobs:
-            if job.status != self.told.get(name(job), "waiting"):
-                self.told[name(job)] = job.status
-                self.console.print(f"{name(job)} {job.status} {progress(job)}".rstrip(), soft_wrap=True)
+            if job.status != self.told.get(self._name(job), "waiting"):
+                self.told[self._name(job)] = job.status
+                self.console.print(f"{self._name(job)} {job.status} {progress(job)}".rstrip(), soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table("run", "status", "iteration", "train error %", "val error %", box=None)
         for job in self.jobs:
             if job.status != "waiting" or not self.console.is_terminal:
-                table.add_row(name(job), job.status, *latest(job))
+                table.add_row(self._name(job), job.status, *latest(job))
         waiting = sum(job.status == "waiting" for job in self.jobs)
         if waiting and self.console.is_terminal:
             table.add_row(f"{waiting} more", "waiting")
         return table
-
-
-def name(job: ShownJob) -> str:
-    return f"{job.run.directory.parent.name}/{job.run.directory.name}"
 
 
 def latest(job: ShownJob) -> tuple[str, str, str]:

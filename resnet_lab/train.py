@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, command, environment, follow, freeze, prepare, register_resolvers
-from resnet_lab.pool import register_launcher
+from resnet_lab.launch import register_launchers
 from resnet_lab.processes import rank
 
 
@@ -37,7 +37,7 @@ def _task(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     register_resolvers()
-    register_launcher()
+    register_launchers()
     _task()
 
 

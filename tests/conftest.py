@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from resnet_lab.compose import CONF, freeze, prepare, register_resolvers
-from resnet_lab.pool import register_launcher
+from resnet_lab.launch import register_launchers
 from resnet_lab.record import Run
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ TINY = [
 ]
 
 register_resolvers()
-register_launcher()
+register_launchers()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ import pytest
 
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, prepare
-from resnet_lab.pool import check_distinct, share_out
+from resnet_lab.launch import check_distinct
+from resnet_lab.pool import share_out
 from resnet_lab.record import Run
 from resnet_lab.worker import execute
 

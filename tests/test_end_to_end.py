@@ -1,12 +1,9 @@
 """Runs and sweeps through the real command line."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY
+from runs import curve, only_run, start, wait_for_rows, wait_until_free, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from test_data import write_cifar10
@@ -24,23 +22,6 @@ from resnet_lab.worker import execute
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
-
-
-def only_run(folder: Path) -> Run:
-    (record,) = folder.glob("outputs/*/*/seed*/record.json")
-    return Run(record.parent)
-
-
-def curve(run: Run) -> list[dict[str, str]]:
-    """The rows of the curve, without the speed."""
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.metrics()]
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    checkpoint = read_checkpoint(run.checkpoint_path)
-    assert checkpoint is not None
-    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
-    return state
 
 
 def test_a_run_leaves_what_it_promises(resnet_lab: Call, tmp_path: Path) -> None:
@@ -139,31 +120,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny: Tiny, caplog: pytest.LogCa
     assert "the loss is not finite at iteration 1 (epoch 0, batch 1), lr 1e+30" in record["error"]
     assert record["error"] in caplog.text
     assert not run.checkpoint_path.exists()
-
-
-def start(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "resnet_lab.train", *TINY, *overrides]
-    return subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
-    )
-
-
-def wait_for_rows(folder: Path, count: int) -> Run:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        found = list(folder.glob("outputs/*/*/seed*/metrics.csv"))
-        if found and len(Run(found[0].parent).metrics()) >= count:
-            return Run(found[0].parent)
-        time.sleep(0.02)
-    raise AssertionError("no curve appeared")
-
-
-def wait_until_free(*runs: Run) -> None:
-    """The processes of one that was killed end a moment later."""
-    deadline = time.monotonic() + 30
-    while any(run.owner() for run in runs):
-        assert time.monotonic() < deadline, "its processes did not end"
-        time.sleep(0.05)
 
 
 LONGER = ("iterations=150", "data.crop_padding=2")

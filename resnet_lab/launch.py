@@ -1,0 +1,167 @@
+"""What the launchers of our sweeps share: all jobs composed first, watched, and told about at the end."""
+
+import importlib.util
+import signal
+import sys
+import time
+import types
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from resnet_lab.checks import UserError
+from resnet_lab.compose import freeze
+from resnet_lab.jobs_table import JobsTable
+from resnet_lab.record import EXIT_INTERRUPTED, Run, add_to_plan, differences
+
+
+class Job:
+    """One run of the sweep, as its launcher sees it.
+
+    `status` is waiting, running, stopping, completed, interrupted or failed.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.run = Run(config["run_dir"])
+        self.status = "waiting"
+        self.reason = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("completed", "interrupted", "failed")
+
+    def end(self, status: str, how: str) -> None:
+        """Note the end; the run's own word for the reason is the better one."""
+        self.status = status
+        if status != "completed":
+            self.reason = f"{self.run.record().get('error') or how}; see {self.run.log_path}"
+
+
+class SweepLauncher(Launcher):
+    """Runs the jobs of a sweep, tells how they go, and ends with an exit code that is true.
+
+    A launcher of this kind says what its jobs are, and how to start, watch and stop them.
+    """
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.hydra_context = config, hydra_context
+        self.stopping = False
+
+    @abstractmethod
+    def start(self, configs: list[dict[str, Any]]) -> Sequence[Job]:
+        """The jobs of these configs, none of them begun or all of them in a queue."""
+
+    @abstractmethod
+    def step(self, jobs: Sequence[Job]) -> None:
+        """Bring the jobs up to date, begin what can begin, and stop all if `stopping`."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        try:
+            configs = [self._compose(overrides) for overrides in job_overrides]
+            check_distinct(configs)
+            # a run that is asked for twice is one job
+            jobs = self._run(list({config["run_dir"]: config for config in configs}.values()))
+        except (OSError, UserError, ValueError) as error:
+            sys.exit(f"resnet-lab: {error}")
+        if code := exit_code(jobs):
+            sys.exit(code)
+        of = {job.config["run_dir"]: job for job in jobs}
+        return [job_return(of[config["run_dir"]], o) for config, o in zip(configs, job_overrides, strict=True)]
+
+    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
+        # all of them before the first starts: a file edited during the sweep changes none of it
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        HydraConfig.instance().set_config(config)
+        return freeze(config)
+
+    def _run(self, configs: list[dict[str, Any]]) -> Sequence[Job]:
+        experiments = sorted({Run(config["run_dir"]).directory.parent.parent for config in configs})
+        for experiment in experiments:
+            runs = [config["run_dir"] for config in configs]
+            add_to_plan(experiment, [run for run in runs if Path(run).is_relative_to(experiment)])
+        jobs = self.start(configs)
+        self._watch(jobs)
+        # measurements of speed have a table of their own
+        for experiment in experiments if configs[0]["job"] == "train" else []:
+            write_report_of(experiment)
+        return jobs
+
+    def _watch(self, jobs: Sequence[Job]) -> None:
+        previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        with JobsTable(jobs) as table:
+            while not all(job.ended or (self.stopping and job.status == "waiting") for job in jobs):
+                self.step(jobs)
+                table.refresh()
+                time.sleep(0.2)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+
+def check_distinct(configs: list[dict[str, Any]]) -> None:
+    """Refuse two different jobs for one directory, of which one would never run."""
+    first: dict[str, dict[str, Any]] = {}
+    for config in configs:
+        if found := differences(first.setdefault(config["run_dir"], config), config):
+            raise UserError(
+                f"two jobs of the sweep would run in {config['run_dir']}, but for {', '.join(found)}; leave out "
+                "run_name, or sweep over experiment_name, too"
+            )
+
+
+def exit_code(jobs: Sequence[Job]) -> int:
+    statuses = {job.status for job in jobs}
+    if statuses <= {"completed"}:
+        return 0
+    return 1 if "failed" in statuses else EXIT_INTERRUPTED
+
+
+def job_return(job: Job, overrides: Sequence[str]) -> JobReturn:
+    # a sweeper that optimizes sees the validation error, and only where it is not the test error
+    record = job.run.record()
+    held_out = job.config["data"]["holdout"] > 0
+    return JobReturn(
+        overrides=overrides,
+        status=JobStatus.COMPLETED,
+        _return_value=record.get("val_error") if held_out else None,
+    )
+
+
+def write_report_of(experiment: Path) -> None:
+    from resnet_lab.report import write_report  # draws: not needed to start
+
+    print(f"report: {write_report([experiment], experiment)}")
+
+
+def register_launchers() -> None:
+    """Make `_target_: hydra_plugins.resnet_lab.PoolLauncher` and the like name the launchers of this package.
+
+    Hydra takes plugins from the package hydra_plugins alone, and looks them up there by name.
+    """
+    try:
+        package = importlib.import_module("hydra_plugins")
+    except ImportError:  # no plugin is installed
+        package = sys.modules["hydra_plugins"] = types.ModuleType("hydra_plugins")
+    plugins = types.ModuleType("hydra_plugins.resnet_lab")
+    sys.modules[plugins.__name__] = package.resnet_lab = plugins  # type: ignore[attr-defined]
+    for name, launcher in (("pool", "PoolLauncher"), ("slurm", "SlurmLauncher")):
+        found = getattr(importlib.import_module(f"resnet_lab.{name}"), launcher)
+        found.__module__ = plugins.__name__
+        setattr(plugins, launcher, found)
+        Plugins.instance().register(found)
+    if importlib.util.find_spec("submitit") is None:
+        # conf/hydra/launcher/slurm.yaml asks for it; its launcher says what to install
+        ConfigStore.instance().store(group="hydra/launcher", name="submitit_slurm", node={})

@@ -1,0 +1,140 @@
+"""`hydra/launcher=slurm`: the jobs of a sweep on a SLURM cluster, with hydra-submitit-launcher's settings.
+
+Arrays of jobs, one task a device. Submitit alone puts a job back into the queue: when its time runs out,
+when it is preempted, or when it is sent SIGTERM; the run goes on from its checkpoint.
+"""
+
+import dataclasses
+import importlib.util
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from resnet_lab.checks import UserError
+from resnet_lab.compose import command, environment, follow, prepare
+from resnet_lab.launch import Job, SweepLauncher
+from resnet_lab.processes import devices, rank
+from resnet_lab.record import EXIT_INTERRUPTED
+
+LOOK_EVERY = 5.0  # seconds between two questions to SLURM
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+
+
+class Task:
+    """What each task of a SLURM job does: the run of a frozen config, or one of its processes."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    def __call__(self) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+        try:
+            run = prepare(self.config) if rank() == 0 else follow(self.config)
+        except UserError as error:
+            sys.exit(f"resnet-lab: {error}")
+        code = subprocess.run(command(run), env=environment(self.config)).returncode if run else 0
+        if code == EXIT_INTERRUPTED and "RUNNING" in states([os.environ["SLURM_JOB_ID"]]).values():
+            os.kill(os.getpid(), signal.SIGUSR2)  # for submitit: preempted; a job that was cancelled stays so
+        sys.exit(code)
+
+    def checkpoint(self) -> Any:
+        """What submitit runs when the job is back: the same, as the run knows how far it is."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class SlurmJob(Job):
+    """A job and what SLURM knows of it."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.submission: Any = None
+
+    def note(self, state: str) -> None:
+        """Take over SLURM's state; how a run ended is what its record says."""
+        if state not in ENDED:
+            self.status = "waiting" if state == "PENDING" else "running"
+            return
+        status = self.run.status()
+        ended = status if status in ("completed", "failed", "interrupted") else "failed"
+        self.end(ended, f"SLURM ended it as {state}, {self.submission.paths.stderr}")
+
+
+class SlurmLauncher(SweepLauncher):
+    """Submits the jobs of a sweep and waits for them; stopped, it cancels them.
+
+    Args:
+        settings: those of hydra-submitit-launcher's submitit_slurm; tasks, nodes and GPUs follow from each
+            run's Trainer.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        if importlib.util.find_spec("submitit") is None:
+            raise ValueError("hydra/launcher=slurm needs more packages: pip install 'resnet-lab[slurm]'")
+        self.settings = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in settings.items()
+        }
+        self.looked = 0.0
+
+    def start(self, configs: list[dict[str, Any]]) -> list[SlurmJob]:
+        jobs = [SlurmJob(config) for config in configs]
+        waiting = [job for job in jobs if not self._is_complete(job)]
+        for resources, group in itertools.groupby(sorted(waiting, key=needs), needs):
+            self._submit(list(group), dict(resources))
+        return jobs
+
+    def step(self, jobs: Sequence[Job]) -> None:
+        if time.monotonic() - self.looked < LOOK_EVERY:
+            return
+        active = [job for job in jobs if isinstance(job, SlurmJob) and not job.ended]
+        ids = [job.submission.job_id for job in active]
+        if self.stopping and ids:
+            subprocess.run(["scancel", *ids])
+        known = states(ids)
+        for job in active:
+            job.note(known.get(job.submission.job_id, "COMPLETED"))  # what it has forgotten has ended
+        self.looked = time.monotonic()
+
+    def _is_complete(self, job: SlurmJob) -> bool:
+        if job.run.status() == "completed" and not job.config["force"]:
+            job.status = "completed"
+        return job.ended
+
+    def _submit(self, jobs: list[SlurmJob], resources: dict[str, int]) -> None:
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+        from submitit import AutoExecutor
+
+        settings = {name: value for name, value in self.settings.items() if value is not None} | resources
+        folder, timeouts = settings.pop("submitit_folder"), settings.pop("max_num_timeout")
+        executor = AutoExecutor(str(folder), cluster="slurm", slurm_max_num_timeout=timeouts)
+        common = {setting.name for setting in dataclasses.fields(BaseQueueConf)}
+        executor.update_parameters(**{n if n in common else f"slurm_{n}": v for n, v in settings.items()})
+        submissions = executor.submit_array([Task(job.config) for job in jobs])
+        for job, submission in zip(jobs, submissions, strict=True):
+            job.submission = submission
+
+
+def needs(job: SlurmJob) -> list[tuple[str, int]]:
+    """The tasks, machines and GPUs of a job, a task a device."""
+    trainer = job.config["trainer"]
+    each = devices(trainer)
+    gpus = [("gpus_per_node", each)] if trainer["accelerator"] != "cpu" else []
+    return [("nodes", int(trainer.get("num_nodes", 1))), ("tasks_per_node", each), *gpus]
+
+
+def states(ids: list[str]) -> dict[str, str]:
+    """SLURM's word for the state of each job that it still knows."""
+    if not ids:
+        return {}
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={','.join(ids)}"]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout
+    return dict(line.split() for line in listed.splitlines())

@@ -1,0 +1,56 @@
+"""What the tests do with runs: start them, watch them, compare them."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from conftest import TINY
+
+from resnet_lab.checkpoint import read_checkpoint
+from resnet_lab.record import Run
+
+
+def only_run(folder: Path) -> Run:
+    (record,) = folder.glob("outputs/*/*/seed*/record.json")
+    return Run(record.parent)
+
+
+def curve(run: Run) -> list[dict[str, str]]:
+    """The rows of the curve, without the speed."""
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.metrics()]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    checkpoint = read_checkpoint(run.checkpoint_path)
+    assert checkpoint is not None
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return state
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "resnet_lab.train", *TINY, *overrides]
+    return subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_for_rows(folder: Path, count: int, runs: str = "outputs/*/*/seed*") -> Run:
+    """The first of the runs that has so many evaluations behind it."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        for found in folder.glob(f"{runs}/metrics.csv"):
+            if len(Run(found.parent).metrics()) >= count:
+                return Run(found.parent)
+        time.sleep(0.02)
+    raise AssertionError("no curve appeared")
+
+
+def wait_until_free(*runs: Run) -> None:
+    """The processes of one that was killed end a moment later."""
+    deadline = time.monotonic() + 30
+    while any(run.owner() for run in runs):
+        assert time.monotonic() < deadline, "its processes did not end"
+        time.sleep(0.05)
