@@ -23,9 +23,12 @@ def raise_interrupted(number: int, frame: FrameType | None) -> None:
     raise Interrupted(f"{signal.Signals(number).name}; the same command goes on")
 
 
-def handle_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+def handle_signals(
+    handler: Callable[[int, FrameType | None], None] | signal.Handlers, except_for: signal.Signals | None = None
+) -> None:
     for number in SIGNALS:
-        signal.signal(number, handler)
+        if number != except_for:
+            signal.signal(number, handler)
 
 
 def end_with_parent(number: signal.Signals, parent: int | None = None) -> None:

@@ -64,8 +64,9 @@ class SlurmJob(Job):
             self.status = "waiting" if state == "PENDING" else "running"
             return
         status = self.run.status()
-        ended = status if status in ("completed", "failed", "interrupted") else "failed"
-        self.end(ended, f"SLURM ended it as {state}, {self.submission.paths.stderr}")
+        if status not in ("completed", "failed", "interrupted"):  # it did not come so far
+            status = "interrupted" if state == "CANCELLED" else "failed"
+        self.end(status, f"SLURM ended it as {state}, {self.submission.paths.stderr}")
 
 
 class SlurmLauncher(SweepLauncher):

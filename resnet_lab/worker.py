@@ -30,9 +30,13 @@ def main() -> None:
         end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
         config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
         set_up_logging(run)
-        sys.exit(execute(run, config))
+        code = execute(run, config)
     except Interrupted:
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
+    logging.shutdown()
+    sys.stdout.flush()
+    # all is said and written; to wait for loaders and for processes that may be gone could take for ever
+    os._exit(code)
 
 
 def execute(run: Run, config: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from resnet_lab.compose import CONF, freeze, prepare, register_resolvers
 from resnet_lab.launch import register_launchers
 from resnet_lab.record import Run
+from resnet_lab.signals import SIGNALS
 
 ROOT = Path(__file__).parent.parent
 # a net of 8 layers and 4 channels on 40 images: less than a second
@@ -33,10 +34,14 @@ register_resolvers()
 register_launchers()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", metavar="FILE", help="where `-m chaos` notes what it did")
+
+
 @pytest.fixture(autouse=True)
 def _same_signal_handlers() -> Iterator[None]:
     """Runs in this process set handlers for a process that ends with them."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

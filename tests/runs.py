@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from conftest import TINY
@@ -30,11 +31,12 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return state
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, *overrides: str, environ: dict[str, str] | None = None, **how: Any
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "resnet_lab.train", *TINY, *overrides]
-    return subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
-    )
+    environ = os.environ | {"OMP_NUM_THREADS": "1"} | (environ or {})
+    return subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL, **how)
 
 
 def wait_for_rows(folder: Path, count: int, runs: str = "outputs/*/*/seed*") -> Run:

@@ -142,9 +142,8 @@ class TrainLoader(Loader):
 def end_with_trainer(worker: int) -> None:
     """Have a loader's process end at once when its trainer is killed; what else is to stop it comes from there."""
     end_with_parent(signal.SIGKILL)
-    terminate = signal.getsignal(signal.SIGTERM)
-    handle_signals(signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, terminate)  # by which Python ends its children
+    # torch has set a handler for SIGTERM, by which the trainer ends its loaders
+    handle_signals(signal.SIG_IGN, except_for=signal.SIGTERM)
 
 
 def generator(*key: int) -> torch.Generator:

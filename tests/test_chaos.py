@@ -1,0 +1,337 @@
+"""Runs that are killed, stopped and starved end as those that were left alone.
+
+The quick form is among the slow tests. The full form, `pytest -m chaos --figures FILE`, adds a line to FILE
+for each case; experiments/reliability shows them.
+"""
+
+import contextlib
+import csv
+import itertools
+import os
+import random
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from runs import curve, only_run, start, wait_for_rows, wait_until_free, weights
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole, read_checkpoint
+from resnet_lab.record import Run
+
+Note = Callable[[str, str, int, float], None]
+
+# epochs of 100 iterations, a fraction of a second each, with evaluations and checkpoints inside
+STORMY = (
+    *("data.train_images=1600", "data.crop_padding=2", "data.flip=true", "trainer.val_check_interval=0.25"),
+    *("runtime.save_every=1", "runtime.timeout=20", "optimizer.lr=0.05"),
+)
+TWO = ("trainer=ddp_cpu",)
+
+
+def quick(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def full(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.chaos)
+
+
+class Storm:
+    """Starts one run again and again, and finds its processes by a mark in their environment."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        self.folder, self.overrides = folder, (*STORMY, *overrides)
+        self.mark = f"RESNET_LAB_STORM={uuid.uuid4()}"
+        self.process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        # checkpoints must not be staged where temporary files are
+        environ = dict([self.mark.split("=")], TMPDIR="/dev/shm")
+        self.process = start(self.folder, *self.overrides, environ=environ, start_new_session=True)
+        return self.process
+
+    def processes(self) -> list[int]:
+        """Those of the run that are alive, in the order of their birth."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self.mark.encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+        return sorted(found)
+
+    def workers(self) -> list[int]:
+        """The training processes, first the one that writes."""
+        return [p for p in self.processes() if b"resnet_lab.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    def seconds_until_gone(self) -> float:
+        """Wait until no process of the run is left."""
+        began = time.monotonic()
+        while self.processes():
+            assert time.monotonic() - began < 60, "processes are left"
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def progress(self, rows: int) -> bool:
+        """Wait for so many more evaluations; False if the run ended before."""
+        assert self.process is not None
+        target = self.rows() + rows
+        while self.rows() < target:
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def rows(self) -> int:
+        found = list(self.folder.glob("outputs/*/*/seed*"))
+        return len(Run(found[0]).metrics()) if found else 0
+
+
+def assert_same(storm: Path, calm: Path) -> None:
+    """Every logged value and every weight, bit for bit."""
+    stormy, left_alone = only_run(storm), only_run(calm)
+    assert stormy.status() == left_alone.status() == "completed"
+    assert curve(stormy) == curve(left_alone)
+    facts = ("train_error", "train_error_clean", "val_error", "test_error", "train_loss")
+    assert [stormy.record()[f] for f in facts] == [left_alone.record()[f] for f in facts]
+    for name, tensor in weights(left_alone).items():
+        assert torch.equal(tensor, weights(stormy)[name]), name
+    assert points(stormy) == points(left_alone)
+
+
+def points(run: Run) -> dict[str, list[tuple[int, float]]]:
+    shown = EventAccumulator(str(run.directory), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in shown.Tags()["scalars"] if not tag.startswith("perf")]
+    return {tag: [(point.step, point.value) for point in shown.Scalars(tag)] for tag in tags}
+
+
+@pytest.mark.parametrize(
+    ("kills", "settings"),
+    [
+        quick(10, (*TWO, "data.num_workers=2")),
+        full(13, ()),
+        full(13, ("data.num_workers=2",)),
+        full(12, TWO),
+        full(12, (*TWO, "data.num_workers=2")),
+    ],
+)
+def test_random_kills_change_nothing(tmp_path: Path, kills: int, settings: tuple[str, ...], figure: Note) -> None:
+    """kill -9 of any process of the run, at any time."""
+    settings = (*settings, f"iterations={300 * kills}")
+    dice = random.Random(kills)
+    storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
+    assert calm.start().wait() == 0
+    done = 0
+    while done < kills:
+        process = storm.start()
+        if dice.random() < 0.2:  # while it starts
+            time.sleep(dice.uniform(0.5, 6))
+        elif not storm.progress(dice.randint(1, 6)):
+            break
+        else:
+            time.sleep(dice.uniform(0, 0.3))
+        with contextlib.suppress(ProcessLookupError, IndexError):
+            os.kill(dice.choice(storm.processes()), signal.SIGKILL)
+            done += 1
+        storm.seconds_until_gone()
+        assert process.wait() != 75
+        assert newest_whole_or_none(storm.folder)
+    assert done >= kills // 2
+    assert storm.start().wait() == 0
+    assert_same(storm.folder, calm.folder)
+    figure("1", f"kill -9 of a random process, {' '.join(settings)}", done, 0)
+
+
+def newest_whole_or_none(folder: Path) -> bool:
+    """Whether the last checkpoint can be read, or none was written yet."""
+    paths = list(folder.glob("outputs/*/*/seed*/checkpoints/last.ckpt"))
+    return all(read_checkpoint(path) is not None for path in paths)
+
+
+@pytest.mark.parametrize(("kills", "settings"), [quick(2, TWO), full(20, TWO)])
+def test_group_sigterms_end_it_in_time_and_change_nothing(
+    tmp_path: Path, kills: int, settings: tuple[str, ...], figure: Note
+) -> None:
+    settings = (*settings, "data.num_workers=2", f"iterations={400 * kills}")
+    dice = random.Random(kills)
+    storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
+    assert calm.start().wait() == 0
+    longest = 0.0
+    for number in range(kills):
+        process = storm.start()
+        if number % 5 == 4:  # while it starts
+            time.sleep(dice.uniform(0.5, 6))
+        else:
+            assert storm.progress(dice.randint(1, 6))
+        os.killpg(process.pid, signal.SIGTERM)
+        longest = max(longest, storm.seconds_until_gone())
+        assert process.wait() in (75, -signal.SIGTERM)  # the latter before our handlers are there
+    assert longest < 30
+    assert storm.start().wait() == 0
+    assert_same(storm.folder, calm.folder)
+    figure("4", "SIGTERM to the group of two processes with two loaders each", kills, longest)
+
+
+@pytest.mark.parametrize("deaths", [quick(1), full(6)])
+def test_a_dead_process_ends_the_others_with_the_reason(tmp_path: Path, deaths: int, figure: Note) -> None:
+    storm = Storm(tmp_path, *TWO, "iterations=100000")
+    longest = 0.0
+    for number in range(deaths):
+        process = storm.start()
+        assert storm.progress(2)
+        os.kill(storm.workers()[number % 2 == 0], signal.SIGKILL)
+        longest = max(longest, storm.seconds_until_gone())
+        assert process.wait() == 1
+        record = only_run(tmp_path).record()
+        assert record["status"] == "failed"
+        assert f"process {int(number % 2 == 0)} was killed (SIGKILL)" in record["error"]
+    assert longest < 30
+    figure("4", "one of two processes killed", deaths, longest)
+
+
+@pytest.mark.parametrize("asked", [quick(False), full(False), full(True)])
+def test_a_stalled_process_does_not_hang_the_run(tmp_path: Path, asked: bool, figure: Note) -> None:
+    """With a request to stop within the grace, else within the timeout and the grace."""
+    storm = Storm(tmp_path, *TWO, "iterations=100000")
+    process = storm.start()
+    assert storm.progress(2)
+    os.kill(storm.workers()[1], signal.SIGSTOP)
+    if asked:
+        process.terminate()
+    seconds = storm.seconds_until_gone()
+    assert process.wait() == (75 if asked else 1)
+    assert only_run(tmp_path).status() == ("interrupted" if asked else "failed")
+    assert seconds < (30 if asked else 50)
+    figure("4", "one of two processes stalled" + (", then SIGTERM" if asked else ", timeout 20 s"), 1, seconds)
+
+
+@pytest.mark.parametrize(("kills", "deaths"), [quick(2, 1), full(20, 5)])
+def test_a_sweep_that_is_killed_runs_each_job_once(tmp_path: Path, kills: int, deaths: int, figure: Note) -> None:
+    """kill -9 of the sweep, and of single jobs, which harms no other job."""
+    settings = ("hydra.mode=MULTIRUN", "seed=0,1,2,3", f"iterations={150 * (kills + deaths)}")
+    storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
+    assert calm.start().wait() == 0
+    dice = random.Random(kills)
+    for number in range(kills):
+        process = storm.start()
+        wait_for_any_row(storm, dice.randint(1, 4))
+        if number < deaths:
+            os.kill(dice.choice(storm.workers()), signal.SIGKILL)
+            time.sleep(dice.uniform(0, 1))
+        process.kill()
+        storm.seconds_until_gone()
+    code = storm.start().wait()
+    assert code == 0
+    for run in (Run(path.parent) for path in calm.folder.glob("outputs/*/*/seed*/record.json")):
+        twin = Run(storm.folder / run.directory.relative_to(calm.folder))
+        assert curve(twin) == curve(run)
+        assert all(torch.equal(tensor, weights(twin)[name]) for name, tensor in weights(run).items())
+    figure("10", f"kill -9 of a sweep of four, and of {deaths} of its jobs' processes", kills, 0)
+
+
+def wait_for_any_row(storm: Storm, rows: int) -> None:
+    before = total_rows(storm.folder)
+    while total_rows(storm.folder) < before + rows:
+        assert storm.process is not None
+        if storm.process.poll() is not None:
+            return
+        time.sleep(0.01)
+
+
+def total_rows(folder: Path) -> int:
+    return sum(len(Run(path.parent).metrics()) for path in folder.glob("outputs/*/*/seed*/metrics.csv"))
+
+
+@pytest.mark.parametrize("launches", [quick(6), full(20)])
+def test_many_launches_at_once_are_one_run(tmp_path: Path, launches: int, figure: Note) -> None:
+    calm = Storm(tmp_path / "calm", "iterations=200")
+    assert calm.start().wait() == 0
+    storms = [Storm(tmp_path / "storm", "iterations=200") for _ in range(launches)]
+    codes = [process.wait() for process in [storm.start() for storm in storms]]
+    # one runs; others find it in use, or complete if they come late
+    assert codes.count(0) >= 1
+    assert set(codes) <= {0, 1}
+    assert_same(tmp_path / "storm", tmp_path / "calm")
+    assert len(list(only_run(tmp_path / "storm").directory.glob("events*"))) == 1
+    figure("10", "launches of one run at once", launches, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small filesystem, which needs root")
+@pytest.mark.parametrize("size", ["60k", "200k"])
+def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path: Path, size: str, figure: Note) -> None:
+    """In the first checkpoint, and in a later one beside those that are there."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
+    try:
+        storm = Storm(disk, "iterations=600")
+        process = storm.start()
+        wait_for_rows(disk, 3 if size == "60k" else 9)
+        filler = (disk / "filler").open("wb", buffering=0)
+        with contextlib.suppress(OSError):
+            while True:
+                filler.write(os.urandom(4096))
+        assert process.wait() == 1
+        record = only_run(disk).record()
+        assert record["status"] == "failed"
+        assert "no space left" in record["error"]
+        assert "free some" in record["error"]
+        filler.close()
+        (disk / "filler").unlink()
+        assert storm.start().wait() == 0
+        calm = Storm(tmp_path / "calm", "iterations=600")
+        assert calm.start().wait() == 0
+        assert_same(disk, calm.folder)
+    finally:
+        wait_until_free(*(Run(path.parent) for path in disk.glob("outputs/*/*/seed*/.lock")))
+        subprocess.run(["umount", disk], check=True)
+    figure("2", "the disk is full", 1, 0)
+
+
+def save_for_ever(path: Path) -> None:
+    io = VerifiedCheckpointIO()
+    for step in itertools.count(1):
+        io.save_checkpoint({"global_step": step, "weights": torch.full((50_000,), float(step))}, path)
+        path.with_name("step").write_text(str(step))
+
+
+@pytest.mark.parametrize("kills", [quick(10), full(50)])
+def test_a_kill_in_a_save_leaves_a_whole_checkpoint_at_most_one_behind(
+    tmp_path: Path, kills: int, figure: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/dev/shm")
+    dice = random.Random(kills)
+    path = tmp_path / "last.ckpt"
+    for _ in range(kills):
+        child = os.fork()
+        if child == 0:
+            save_for_ever(path)
+        time.sleep(dice.uniform(0.02, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found = newest_whole(path)
+        assert found is not None
+        step = int((tmp_path / "step").read_text() or 0)
+        assert found[1]["global_step"] >= step
+        assert torch.equal(found[1]["weights"], torch.full((50_000,), float(found[1]["global_step"])))
+    figure("2", "kill -9 in a save, TMPDIR on another filesystem", kills, 0)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Note:
+    """Adds a line to the file of --figures: promise, what was done, how often, longest seconds to the end."""
+    path = request.config.getoption("--figures")
+
+    def note(promise: str, what: str, times: int, seconds: float) -> None:
+        if path:
+            with Path(path).open("a", newline="") as file:
+                csv.writer(file).writerow([promise, what, times, round(seconds, 1) or ""])
+
+    return note
