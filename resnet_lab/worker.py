@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -15,6 +14,7 @@ from omegaconf import OmegaConf
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.processes import rank
 from resnet_lab.provenance import provenance
+from resnet_lab.quiet import silence
 from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, now
 from resnet_lab.signals import PARENT, Interrupted, end_with_parent, handle_signals, raise_interrupted
 
@@ -85,9 +85,7 @@ def explain(error: Exception, run: Run) -> str:
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Do the config's job; return facts for the record."""
     job = importlib.import_module(JOBS[config["job"]])
-    # after the import, which sets the level
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    silence()  # again, as the import sets the level
     facts: dict[str, Any] = job.perform(run, config)
     return facts
 
@@ -108,16 +106,7 @@ def set_up_logging(run: Run) -> None:
         handlers=handlers,
     )
     logging.raiseExceptions = False  # a log that finds no space must not end a training
-    # images in memory need no workers; a curve is a point an evaluation, not one every so many steps;
-    # a machine of a cluster is a machine; what is to replace broadcast_buffers would mix the buffers at the start
-    for harmless in (
-        ".*does not have many workers.*",
-        ".*smaller than the logging interval.*",
-        ".*LeafSpec.*",
-        ".*`srun` command is available.*",
-        ".*`broadcast_buffers` is deprecated.*",
-    ):
-        warnings.filterwarnings("ignore", harmless)
+    silence()
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def points(run: Run) -> dict[str, list[tuple[int, float]]]:
 )
 def test_random_kills_change_nothing(tmp_path: Path, kills: int, settings: tuple[str, ...], figure: Note) -> None:
     """kill -9 of any process of the run, at any time."""
-    settings = (*settings, f"iterations={300 * kills}")
+    settings = (*settings, f"iterations={150 * kills}")
     dice = random.Random(kills)
     storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
     assert calm.start().wait() == 0
@@ -158,7 +158,7 @@ def newest_whole_or_none(folder: Path) -> bool:
 def test_group_sigterms_end_it_in_time_and_change_nothing(
     tmp_path: Path, kills: int, settings: tuple[str, ...], figure: Note
 ) -> None:
-    settings = (*settings, "data.num_workers=2", f"iterations={400 * kills}")
+    settings = (*settings, "data.num_workers=2", f"iterations={200 * kills}")
     dice = random.Random(kills)
     storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
     assert calm.start().wait() == 0

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,39 @@ def test_a_gap_within_the_noise_is_undecided(tmp_path: Path) -> None:
 
 
 def test_an_error_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
-    path = study(tmp_path, {(20, "none"): [1], (56, "none"): [float("nan")]})
-    statuses = {result.status: result.reason for result in read_results([path]).results}
-    assert statuses["unreadable"] == "ValueError: train_error is nan"
+    path = study(tmp_path, {(20, "none"): [1], (32, "none"): [1]})
+    add_run(tmp_path, 44, "none", 0, float("nan"))
+    add_run(tmp_path, 56, "none", 0, 1.0).update(test_error=float("nan"))
+    reasons = [result.reason for result in read_results([path]).results if result.status == "unreadable"]
+    assert sorted(reasons) == [
+        "ValueError: metrics.csv has a number that is not finite",
+        "ValueError: test_error is nan",
+    ]
+
+
+def test_a_record_that_its_curve_does_not_bear_out_is_no_result(tmp_path: Path) -> None:
+    add_run(tmp_path, 20, "none", 0, 5.0).update(train_error=1.0)
+    add_run(tmp_path, 56, "none", 0, 5.0).update(config=config_of(56, "none", 0, iterations=30))
+    reasons = [result.reason for result in read_results([tmp_path]).results]
+    assert sorted(reasons) == [
+        "ValueError: metrics.csv does not end at the last iteration",
+        "ValueError: train_error is 1.0, but 5.0 in metrics.csv",
+    ]
+
+
+def test_the_same_seed_twice_counts_once(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1, 3]})
+    shutil.copytree(path, tmp_path / "copy")
+    results = read_results([tmp_path]).results
+    assert sorted(result.status for result in results) == ["completed", "completed", "duplicate", "duplicate"]
+    (group,) = read_results([tmp_path]).groups
+    assert sorted(group.values("train_error")) == [1, 3]
+
+
+def test_runs_on_other_images_are_no_pair(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1]})
+    add_run(tmp_path, 56, "none", 0, 9.0, data={"sha256": "other"})
+    assert pairs(read_results([path])) == []
 
 
 def test_two_recipes_have_no_common_verdict(tmp_path: Path) -> None:
@@ -161,6 +192,7 @@ def test_the_papers_number_stands_beside_the_papers_recipe_alone(tmp_path: Path)
     data = CONFIG["data"] | RECIPE["data"]
     recipe = {"data": data, "optimizer": RECIPE["optimizer"]}
     run.update(config=config_of(56, "A", 0, iterations=64000, **recipe))
+    run.append_metrics({"step": 64000, "train_error": 0.5, "val_error": 1.5})
     write_report([tmp_path], tmp_path)
     assert "| 6.97 % |" in (tmp_path / "report.md").read_text()
     run.update(config=config_of(56, "A", 0, iterations=32000, **recipe))
@@ -179,7 +211,8 @@ def test_the_page_needs_no_network_and_no_trust(tmp_path: Path) -> None:
 
 
 def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path) -> None:
-    run = add_run(tmp_path, 20, "none", 0, 1.0)
+    run = add_run(tmp_path, 20, "none", 0, 64_000.0, val_error=64_000.0)
+    run.update(config=config_of(20, "none", 0, iterations=64_000))
     rows = [f"{step},{step},{step}" for step in range(1, 64_001)]
     run.metrics_path.write_text("\n".join(["step,train_error,val_error", *rows]) + "\n")
     (result,) = read_results([tmp_path]).results

@@ -6,7 +6,7 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,10 +113,22 @@ def read_results(paths: Iterable[Path]) -> Study:
             raise ValueError(f"{path} does not exist")
         directories |= find_runs(path.resolve())
     results = [read_run(directory) for directory in sorted(directories)]
-    results = [result for result in results if result.config.get("job", "train") == "train"]
+    results = mark_twins([result for result in results if result.config.get("job", "train") == "train"])
     if not results:
         raise ValueError(f"there are no training runs in {', '.join(map(str, paths))}")
     return Study(results, group(results))
+
+
+def mark_twins(results: list[Result]) -> list[Result]:
+    """The results, of which those of a run and seed that was there before count for nothing."""
+    first: dict[tuple[str, str, str], Result] = {}
+    marked = []
+    for result in results:
+        other = first.setdefault((*recipe(result), result.seed), result)
+        if other is not result and result.config:
+            result = replace(result, status="duplicate", reason=f"the same run and seed as {other.directory}")
+        marked.append(result)
+    return marked
 
 
 def find_runs(path: Path) -> set[Path]:
@@ -138,27 +150,35 @@ def read_run(directory: Path) -> Result:
         record = run.record()
         curve = read_curve(run.metrics_path)
         if record:
-            check_record(record)
+            check_record(record, curve)
         status = run.status()
     except (UserError, OSError, ValueError, LookupError, TypeError) as error:
         return Result(directory, "unreadable", f"{type(error).__name__}: {error}")
     return Result(directory, status, str(record.get("error") or ""), record, curve)
 
 
-def check_record(record: dict[str, Any]) -> None:
-    """Raise unless the record has what a report needs of it, and a completed one its errors."""
+def check_record(record: dict[str, Any], curve: Curve) -> None:
+    """Raise unless the record has what a report needs of it, and a completed one its errors, as in its curve."""
     label(record["config"])
     identity(record["config"])
     if record["status"] == "completed" and record["config"].get("job", "train") == "train":
         for key in ERRORS:
             if not math.isfinite(record[key]):
                 raise ValueError(f"{key} is {record[key]}")
+        if not curve.steps or curve.steps[-1] != record["config"]["iterations"]:
+            raise ValueError("metrics.csv does not end at the last iteration")
+        for key in CURVES:
+            if getattr(curve, key)[-1] != record[key]:
+                raise ValueError(f"{key} is {record[key]}, but {getattr(curve, key)[-1]} in metrics.csv")
 
 
 def read_curve(path: Path) -> Curve:
     if not path.exists():
         return Curve([], [], [])
-    header, *lines = path.read_text().rpartition("\n")[0].splitlines() or [""]
+    text = path.read_text().rpartition("\n")[0]
+    if "nan" in text or "inf" in text:  # in a row that may be left out below
+        raise ValueError(f"{path.name} has a number that is not finite")
+    header, *lines = text.splitlines() or [""]
     # a power of two, so that what is left of a longer curve is also left of a shorter one
     stride = 1 << (len(lines) // (MOST_POINTS - 1)).bit_length()
     rows = [line.split(",") for line in dict.fromkeys([*lines[::stride], *lines[-1:]])]
@@ -169,24 +189,29 @@ def read_curve(path: Path) -> Curve:
 
 def group(results: list[Result]) -> list[Group]:
     """The runs by what identifies them; missing ones stand alone under the name of their folder."""
-
-    def key(result: Result) -> tuple[str, str]:
-        if not result.config:
-            return result.experiment, result.directory.parent.name
-        return result.experiment, f"{label(result.config)}-{hash_of(identity(result.config))}"
-
     several = len({result.experiment for result in results}) > 1
     groups = []
-    for (experiment, run_name), members in itertools.groupby(sorted(results, key=key), key):
+    for (experiment, run_name), members in itertools.groupby(sorted(results, key=recipe), recipe):
         runs = list(members)
         name = run_name.rpartition("-")[0]
         groups.append(make_group(f"{experiment}/{name}" if several else name, runs))
     return sorted(groups, key=lambda g: (not g.plain, g.shortcut, g.depth, g.name))
 
 
+def recipe(result: Result) -> tuple[str, str]:
+    """The experiment, and a name for what identifies the run in it: its config and its images."""
+    if not result.config:
+        return result.experiment, result.directory.parent.name
+    return result.experiment, f"{label(result.config)}-{hash_of([identity(result.config), images(result)])}"
+
+
+def images(result: Result) -> str:
+    return str((result.record.get("data") or {}).get("sha256", ""))
+
+
 def make_group(name: str, runs: list[Result]) -> Group:
     config = identity(runs[0].config) if runs[0].config else {}
     model = dict(config.get("model", {}))
     depth, shortcut = int(model.pop("depth", 0)), str(model.pop("shortcut", ""))
-    family = json.dumps([runs[0].experiment, config | {"model": model}], sort_keys=True)
+    family = json.dumps([runs[0].experiment, images(runs[0]), config | {"model": model}], sort_keys=True)
     return Group(name, depth, shortcut, family, runs)

@@ -1,0 +1,23 @@
+"""What the libraries say that is of no use here."""
+
+import logging
+import warnings
+
+HARMLESS = (
+    # images in memory need no workers
+    ".*does not have many workers.*",
+    # a curve has a point an evaluation, not one every so many steps
+    ".*smaller than the logging interval.*",
+    ".*LeafSpec.*",
+    # a machine of a cluster is a machine, too
+    ".*`srun` command is available.*",
+    # what is to replace it would mix the processes' buffers at the start
+    ".*`broadcast_buffers` is deprecated.*",
+)
+
+
+def silence() -> None:
+    for pattern in HARMLESS:
+        warnings.filterwarnings("ignore", pattern)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
