@@ -148,11 +148,7 @@ class Curves(Callback):
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
         self.images_before = int(module.tally("train").images)  # of an interval that a resumed run is inside
-        if trainer.is_global_zero and len(self.run.metrics()) != self.evaluations:
-            raise UserError(
-                f"{self.run.metrics_path} has {len(self.run.metrics())} evaluations, the checkpoint knows of "
-                f"{self.evaluations}; mend it, or start anew with force=true"
-            )
+        self._check(trainer)
         for writer in self._tensorboard(trainer):
             writer.add_custom_scalars(CHARTS)
             tags = dict.fromkeys(("train/error", "val/error", "test/error"), 0.0)
@@ -173,10 +169,22 @@ class Curves(Callback):
             self._write(trainer)
         self.since = time.perf_counter()
 
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._check(trainer)
+
     def on_test_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.is_global_zero:
             values = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
             self._log(trainer, {tag: value for tag, value in values.items() if tag.startswith("test")})
+
+    def _check(self, trainer: Trainer) -> None:
+        """Raise unless each evaluation that the checkpoint knows of has its row."""
+        rows = len(self.run.metrics()) if trainer.is_global_zero else self.evaluations
+        if rows != self.evaluations:
+            raise UserError(
+                f"{self.run.metrics_path} has {rows} evaluations, the checkpoint knows of {self.evaluations}; "
+                "mend it, or start anew with force=true"
+            )
 
     def _write(self, trainer: Trainer) -> None:
         measured = {tag: float(value) for tag, value in trainer.callback_metrics.items()}

@@ -11,7 +11,8 @@ class RunEvents(TensorBoardLogger):
     """Events straight in `directory`; those after iteration `step` are void, as the run goes on from there."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        purge: dict[str, Any] = {"purge_step": step + 1} if step else {}
+        # also at step 0: a run that is begun anew may have ended before its first checkpoint
+        purge: dict[str, Any] = {"purge_step": step + 1}
         super().__init__(directory, name="", version="", default_hp_metric=False, **purge)
 
     @rank_zero_only

@@ -1,0 +1,189 @@
+"""A run that goes on is the run that was begun."""
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from runs import curve, weights
+
+from resnet_lab.callbacks import Reseed, Stop
+from resnet_lab.checks import UserError
+from resnet_lab.compose import prepare
+from resnet_lab.record import Run
+from resnet_lab.training import check_same_conditions
+from resnet_lab.worker import execute, explain
+
+Tiny = Callable[..., tuple[Run, dict[str, Any]]]
+
+
+class Killed(BaseException):
+    """As sudden as kill -9 gets in one process."""
+
+
+def end_at(iteration: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next run end there."""
+    watched = Stop.on_train_batch_end
+
+    def on_train_batch_end(self: Stop, trainer: Trainer, *rest: Any) -> None:
+        if trainer.global_step == iteration:
+            if how == "killed":
+                raise Killed
+            os.kill(os.getpid(), signal.SIGTERM)
+        watched(self, trainer, *rest)
+
+    monkeypatch.setattr(Stop, "on_train_batch_end", on_train_batch_end)
+
+
+@pytest.mark.parametrize("how", ["killed", "asked to stop"])
+@pytest.mark.parametrize(
+    "evaluations",
+    [
+        ("trainer.val_check_interval=1.0",),
+        ("trainer.val_check_interval=0.5",),
+        ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5"),
+    ],
+    ids=["an epoch", "half an epoch", "5 iterations"],
+)
+def test_ended_at_any_iteration_it_goes_on_exactly(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, how: str, evaluations: tuple[str, ...]
+) -> None:
+    """With a checkpoint after each iteration where there can be one."""
+    settings = ("data.train_images=100", "iterations=17", "data.crop_padding=2", *evaluations)  # 7 an epoch
+    whole, config = tiny(*settings, "experiment_name=whole")
+    assert execute(whole, config) == 0
+    for iteration in (1, 3, 5, 6, 7, 8, 12, 16):
+        run, config = tiny(*settings, f"experiment_name=ended-at-{iteration}")
+        config["runtime"]["save_every"] = 0.0 if how == "killed" else 600.0
+        with monkeypatch.context() as patch:
+            end_at(iteration, how, patch)
+            if how == "killed":
+                with pytest.raises(Killed):
+                    execute(run, config)
+            else:
+                assert execute(run, config) == 75
+        assert execute(run, config) == 0
+        assert curve(run) == curve(whole), f"ended at {iteration}"
+        assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
+
+
+def test_a_stop_is_saved_where_it_happens(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, config = tiny("data.train_images=160", "iterations=10")
+    with monkeypatch.context() as patch:
+        end_at(4, "asked to stop", patch)
+        assert execute(run, config) == 75
+    assert run.record()["error"] == "SIGTERM at iteration 4; the same command goes on"
+    assert run.metrics() == []
+    seen: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Reseed, "on_train_batch_start", lambda self, trainer, *_: seen.append(trainer.global_step))
+        assert execute(run, config) == 0
+    assert seen == [4, 5, 6, 7, 8, 9]
+
+
+MUTATIONS = [
+    ("model.depth=14", "model.depth=14 (was 8)"),
+    ("model=cifar_resnet", "model.shortcut='A' (was 'none')"),
+    ("data.batch_size=20", "data.batch_size=20 (was 16)"),
+    ("data.crop_padding=1", "data.crop_padding=1 (was 4)"),
+    ("optimizer.lr=0.5", "optimizer.lr=0.5 (was 0.1)"),
+    ("schedule.milestones=[5]", "schedule.milestones=[5] (was [3, 4])"),
+    ("iterations=7", "iterations=7 (was 6)"),
+    ("trainer.precision=64-true", "trainer.precision='64-true' (was '32-true')"),
+    ("runtime.threads=2", "threads=2 (was 1)"),
+    ("runtime.channels_last=false", "channels_last=False (was True)"),
+    ("runtime.compile=true", "compile=True (was False)"),
+]
+COSMETIC = [
+    *("data.num_workers=1", "data.root=/tmp", "runtime.huge_pages=false", "runtime.save_every=9"),
+    *("runtime.timeout=9", "runtime.threads=null", "+trainer.profiler=simple"),
+]
+
+
+@pytest.fixture
+def interrupted(tiny: Tiny) -> Run:
+    run, config = tiny("run_name=mine")
+    assert execute(run, config) == 0
+    run.update(status="interrupted")
+    return run
+
+
+@pytest.mark.parametrize(("override", "difference"), MUTATIONS, ids=[m[0] for m in MUTATIONS])
+def test_another_run_is_refused_with_the_difference(
+    interrupted: Run, tiny: Tiny, override: str, difference: str
+) -> None:
+    try:
+        _, config = tiny("run_name=mine", override)
+        assert execute(interrupted, config) == 1
+        message = interrupted.record()["error"]
+    except UserError as error:
+        message = str(error)
+    assert difference in message
+    assert "force=true" in message
+
+
+@pytest.mark.parametrize("override", COSMETIC)
+def test_where_and_how_it_runs_may_change(interrupted: Run, tiny: Tiny, override: str) -> None:
+    _, config = tiny("run_name=mine", override)
+    assert execute(interrupted, config) == 0
+
+
+def test_the_number_of_processes_may_not_change(tmp_path: Path) -> None:
+    began = {"processes": 2, "threads": 1, "device": "cpu"}
+    with pytest.raises(UserError, match=r"processes=1 \(was 2\), threads=3 \(was 1\)"):
+        check_same_conditions(Run(tmp_path), began, began | {"processes": 1, "threads": 3})
+
+
+def test_a_curve_that_lost_a_row_is_refused(interrupted: Run) -> None:
+    config = interrupted.record()["config"]
+    lines = interrupted.metrics_path.read_text().splitlines(keepends=True)
+    interrupted.metrics_path.write_text("".join([lines[0], lines[2]]))
+    assert execute(interrupted, config) == 1
+    assert "has 1 evaluations, the checkpoint knows of 2" in interrupted.record()["error"]
+
+
+def test_what_a_net_draws_depends_on_seed_iteration_and_process_alone() -> None:
+    def drawn(seed: int, step: int, rank: int) -> float:
+        trainer = Trainer(logger=False, enable_checkpointing=False, barebones=False)
+        trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
+        trainer.strategy.global_rank = rank  # type: ignore[misc]
+        Reseed(seed).on_train_batch_start(trainer)
+        return float(torch.rand(()))
+
+    assert drawn(0, 5, 0) == drawn(0, 5, 0)
+    assert len({drawn(0, 5, 0), drawn(1, 5, 0), drawn(0, 6, 0)}) == 3
+
+
+def test_unsafe_loading_is_refused(
+    tiny: Tiny, composed: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = tiny()
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    assert execute(run, config) == 1
+    assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set" in run.record()["error"]
+    with pytest.raises(UserError, match="unset it"):
+        composed()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), r"no space left for .*free some, and the same command goes on"),
+        (MemoryError(), r"out of memory .*smaller data\.batch_size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory .*DefaultCPU"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_failure_is_told_with_its_remedy(tmp_path: Path, error: Exception, reason: str) -> None:
+    assert re.match(reason, explain(error, Run(tmp_path)))
+
+
+def test_prepare_waits_for_nobody_else(tiny: Tiny, composed: Callable[..., dict[str, Any]]) -> None:
+    run, config = tiny()
+    with run.ownership(), pytest.raises(UserError, match=f"in use by process {os.getpid()} .*wait for it or stop"):
+        prepare(config)
