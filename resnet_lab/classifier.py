@@ -35,6 +35,11 @@ class Tally(nn.Module):
             self.register_buffer(name, torch.zeros((), dtype=torch.int64))
         self.register_buffer("loss", torch.zeros((), dtype=torch.float64))
 
+    def _apply(self, *how: Any, **more: Any) -> "Tally":
+        super()._apply(*how, **more)  # type: ignore[no-untyped-call]
+        self.loss = self.loss.double()  # whatever precision the network is converted to
+        return self
+
     @torch.no_grad()
     def add(self, logits: Tensor, labels: Tensor, mean_loss: Tensor) -> Tensor:
         """Count a batch of logits (N, classes); return how many of it are wrong."""

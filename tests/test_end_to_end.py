@@ -17,6 +17,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from test_data import write_cifar10
 
 from resnet_lab.checkpoint import read_checkpoint
+from resnet_lab.eval import hold_against_record
 from resnet_lab.record import Run
 from resnet_lab.worker import execute
 
@@ -98,6 +99,30 @@ def test_loader_processes_change_nothing(tiny: Tiny) -> None:
         assert execute(run, config) == 0
         curves.append(curve(run))
     assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_trains_and_counts_exactly(tiny: Tiny, precision: str) -> None:
+    run, config = tiny(f"trainer.precision={precision}")
+    assert execute(run, config) == 0
+    wrong = run.record()["train_error_clean"] * 40 / 100
+    assert wrong == pytest.approx(round(wrong), abs=1e-9)
+
+
+def test_stored_weights_give_the_recorded_errors(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    run, config = tiny("data.holdout=10")
+    assert execute(run, config) == 0
+    trainer = config["trainer"]
+    assert not hold_against_record(run, trainer)
+    assert "seed0: as recorded" in capsys.readouterr().out
+    honest = run.record()
+    for key in ("train_error_clean", "val_error", "test_error"):
+        run.update(**honest | {key: honest[key] - 100 / 21})
+        assert hold_against_record(run, trainer)
+        assert f"recorded as {honest[key] - 100 / 21}" in capsys.readouterr().out
+    run.update(**honest | {"iterations": 7})
+    assert hold_against_record(run, trainer)
+    assert "the weights are of iteration 6, not 7" in capsys.readouterr().out
 
 
 def test_the_schedule_counts_iterations(tiny: Tiny) -> None:

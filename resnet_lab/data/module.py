@@ -130,6 +130,8 @@ class ImageData(LightningDataModule, ABC):
         images = self.normalize(batch.images)
         if self.trainer and self.trainer.training:
             images = crop_and_flip(images, self.crop_padding, self.flip, self.seed, batch.epoch, batch.indices)
+        if self.trainer:  # the precision that it trains in
+            images = self.trainer.precision_plugin.convert_input(images)
         return batch._replace(images=images)
 
     def normalize(self, pixels: Tensor) -> Tensor:

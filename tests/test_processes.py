@@ -1,0 +1,148 @@
+"""Several processes do what one does."""
+
+import hashlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from runs import only_run, start, wait_until_free
+
+from resnet_lab.checks import UserError
+from resnet_lab.data import Synthetic
+from resnet_lab.data.augment import crop_and_flip
+from resnet_lab.data.batches import Batch, TrainBatches, TrainLoader
+from resnet_lab.processes import check_place, devices, environments, rank, started_outside
+
+Composed = Callable[..., dict[str, Any]]
+
+
+def linear_fit(processes: int) -> dict[str, Any]:
+    script = Path(__file__).parent / "linear_fit.py"
+    started = [
+        subprocess.Popen(
+            [sys.executable, script, str(processes)], env=os.environ | place, stdout=subprocess.PIPE, text=True
+        )
+        for place in environments({"accelerator": "cpu", "devices": processes})
+    ]
+    first, *_ = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0] * processes
+    fitted: dict[str, Any] = json.loads(first.splitlines()[-1])
+    return fitted
+
+
+def test_two_processes_agree_with_one() -> None:
+    """In float64, with a short last batch, and evaluations on an odd number of images."""
+    one, two = linear_fit(1), linear_fit(2)
+    assert two["errors"] == pytest.approx(one["errors"], abs=1e-9)
+    for name, values in one["weights"].items():
+        assert two["weights"][name] == pytest.approx(values, abs=1e-12), name
+
+
+SETTINGS = list(itertools.product((1, 2), (0, 2), (False, True)))
+
+
+@pytest.mark.parametrize(("processes", "workers", "interrupted"), SETTINGS)
+def test_each_image_comes_once_an_epoch_with_the_same_augmentation(
+    processes: int, workers: int, interrupted: bool
+) -> None:
+    """(epoch, image, checksum) whatever the processes, the loaders' processes and an interruption."""
+    assert sorted(trained_on(processes, workers, interrupted)) == sorted(trained_on(1, 0, False))
+
+
+def trained_on(processes: int, workers: int, interrupted: bool) -> list[tuple[int, int, str]]:
+    data = Synthetic(root="", train_images=101, test_images=5, image_size=8, batch_size=16)
+    data.prepare()
+    seen = []
+    for number in range(processes):
+        for epoch in range(3):
+            stop = 4 if interrupted and epoch == 1 else 99
+            loader = loader_of(data, number, processes, workers)
+            loader.sampler.set_epoch(epoch)
+            for batch in itertools.islice(loader, stop):
+                seen += what_is_seen(data, batch)
+            if interrupted and epoch == 1:  # another loader, which knows the state alone
+                rest = loader_of(data, number, processes, workers)
+                rest.load_state_dict(loader.state_dict())
+                for batch in rest:
+                    seen += what_is_seen(data, batch)
+    return seen
+
+
+def loader_of(data: Synthetic, rank: int, processes: int, workers: int) -> TrainLoader:
+    sampler = TrainBatches(101, 16, seed=3, rank=rank, world_size=processes)
+    return TrainLoader(data.train_images(), sampler, workers, pin_memory=False)
+
+
+def what_is_seen(data: Synthetic, batch: Batch) -> list[tuple[int, int, str]]:
+    images = crop_and_flip(data.normalize(batch.images), 2, True, 3, batch.epoch, batch.indices)
+    sums = [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images]
+    return [(batch.epoch, int(index), sum_) for index, sum_ in zip(batch.indices, sums, strict=True)]
+
+
+def test_a_finished_epoch_means_the_start_of_the_next() -> None:
+    sampler = TrainBatches(101, 16, seed=0, rank=0, world_size=1)
+    sampler.resume(4, 7)
+    assert (sampler.epoch, sampler.first) == (5, 0)
+    sampler.resume(4, 6)
+    assert len(list(sampler)) == 1
+    sampler.set_epoch(4)
+    assert len(list(sampler)) == 1
+    sampler.set_epoch(5)
+    assert len(list(sampler)) == 7
+
+
+@pytest.mark.parametrize(
+    ("trainer", "expected"),
+    [
+        ({"accelerator": "cpu", "devices": 1}, 1),
+        ({"accelerator": "cpu", "devices": 3}, 3),
+        ({"accelerator": "cpu", "devices": "auto"}, 1),
+        ({"accelerator": "gpu", "devices": "auto"}, 4),
+        ({"accelerator": "gpu", "devices": -1}, 4),
+        ({"accelerator": "gpu", "devices": [0, 2]}, 2),
+    ],
+)
+def test_a_process_a_device(trainer: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert devices(trainer) == len(environments(trainer)) == expected
+
+
+def test_places_given_by_others() -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+    assert started_outside(torchrun) == ("torchrun", 3, 4)
+    srun = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}
+    assert rank(srun) == 1
+    assert started_outside({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+    assert rank({"LOCAL_RANK": "2"}) == 2
+    check_place({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, torchrun)
+    with pytest.raises(UserError, match=r"is 3, but torchrun started 4 processes"):
+        check_place({"accelerator": "cpu", "devices": 3}, torchrun)
+    with pytest.raises(UserError, match=r"num_nodes=2 needs a launcher .*hydra/launcher=slurm, or torchrun"):
+        check_place({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, {})
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_of_a_run(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "resnet_lab.train", *TINY, "trainer=ddp_cpu", "iterations=9"]
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    for _ in range(2):  # the second time it is complete
+        assert subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True).returncode == 0
+    (tmp_path / "ours").mkdir()
+    assert start(tmp_path / "ours", "trainer=ddp_cpu", "iterations=9").wait() == 0
+    by_torchrun, by_us = only_run(tmp_path), only_run(tmp_path / "ours")
+    assert by_torchrun.record()["processes"] == 2
+    assert by_torchrun.record()["val_error"] == by_us.record()["val_error"]
+    wait_until_free(by_torchrun)
+
+
+def test_several_machines_need_a_launcher_for_them(composed: Composed) -> None:
+    with pytest.raises(UserError, match=r"num_nodes=2 needs a launcher"):
+        composed("trainer=ddp_cpu", "+trainer.num_nodes=2")
