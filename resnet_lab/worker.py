@@ -15,7 +15,7 @@ from resnet_lab.checks import UserError, check_safe
 from resnet_lab.processes import rank
 from resnet_lab.provenance import provenance
 from resnet_lab.quiet import silence
-from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, now
+from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, differences, now
 from resnet_lab.signals import PARENT, Interrupted, end_with_parent, handle_signals, raise_interrupted
 
 log = logging.getLogger("resnet_lab")
@@ -54,7 +54,7 @@ def execute(run: Run, config: dict[str, Any]) -> int:
 
     try:
         check_safe()
-        tell(started=now(), config=config, **provenance())
+        tell(started=now(), config=config, **origin(run))
         finish("completed", **perform(run, config))
         return 0
     except Interrupted as stop:
@@ -70,6 +70,16 @@ def execute(run: Run, config: dict[str, Any]) -> int:
         finish("failed", error=reason, traceback=traceback.format_exc())
         log.exception("failed: %s", reason)
         return 1
+
+
+def origin(run: Run) -> dict[str, Any]:
+    """Where the numbers come from; a run that goes on elsewhere keeps where it was before."""
+    here, before = provenance(), run.record()
+    then = {name: before.get(name) for name in here}
+    if not run.checkpoint_path.exists() or then == here:
+        return here
+    log.warning("goes on with another machine or code: %s", ", ".join(differences(then, here)))
+    return here | {"earlier": [*before.get("earlier", []), then]}
 
 
 def explain(error: Exception, run: Run) -> str:

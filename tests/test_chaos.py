@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -262,43 +262,97 @@ def test_many_launches_at_once_are_one_run(tmp_path: Path, launches: int, figure
     figure("10", "launches of one run at once", launches, 0)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small filesystem, which needs root")
-@pytest.mark.parametrize("size", ["60k", "200k"])
-def test_a_full_disk_fails_the_run_and_loses_nothing(tmp_path: Path, size: str, figure: Note) -> None:
-    """In the first checkpoint, and in a later one beside those that are there."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
-    try:
-        storm = Storm(disk, "iterations=600")
-        process = storm.start()
-        wait_for_rows(disk, 3 if size == "60k" else 9)
-        filler = (disk / "filler").open("wb", buffering=0)
-        with contextlib.suppress(OSError):
-            while True:
-                filler.write(os.urandom(4096))
-        assert process.wait() == 1
-        record = only_run(disk).record()
-        assert record["status"] == "failed"
-        assert "no space left" in record["error"]
-        assert "free some" in record["error"]
-        filler.close()
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 4 MiB."""
+    if os.getuid() != 0:
+        pytest.skip("to mount a small filesystem needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True)
+    yield folder
+    wait_until_free(*(Run(path.parent) for path in folder.glob("outputs/*/*/seed*/.lock")))
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(path: Path, leave: int) -> None:
+    """Take all space of its filesystem but so many bytes."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    os.truncate(path, max(0, path.stat().st_size - leave))
+
+
+@pytest.mark.parametrize("offsets", [quick(20), full(20)])
+def test_a_save_that_finds_no_space_leaves_the_one_before(
+    disk: Path, tmp_path: Path, offsets: int, figure: Note
+) -> None:
+    path = disk / "last.ckpt"
+    for number in range(offsets):
+        path.unlink(missing_ok=True)
+        save(path, 1)
+        size = path.stat().st_size
+        fill(disk / "filler", leave=size * number // offsets)
+        with pytest.raises(OSError, match="No space left"):
+            save(path, 2)
         (disk / "filler").unlink()
-        assert storm.start().wait() == 0
-        calm = Storm(tmp_path / "calm", "iterations=600")
-        assert calm.start().wait() == 0
-        assert_same(disk, calm.folder)
-    finally:
-        wait_until_free(*(Run(path.parent) for path in disk.glob("outputs/*/*/seed*/.lock")))
-        subprocess.run(["umount", disk], check=True)
-    figure("2", "the disk is full", 1, 0)
+        found = newest_whole(path)
+        assert found is not None
+        assert found[1]["global_step"] == 1
+        assert {file.name for file in disk.iterdir()} == {"last.ckpt"}
+    figure("2", "no space left in a save, at so many offsets", offsets, 0)
+
+
+@pytest.mark.parametrize("tensors", [quick(10), full(99)])
+def test_a_flipped_bit_in_any_tensor_is_found(tmp_path: Path, tensors: int, figure: Note) -> None:
+    """And the checkpoint before taken."""
+    assert Storm(tmp_path).start().wait() == 0
+    path = only_run(tmp_path).checkpoint_path
+    whole = path.read_bytes()
+    checkpoint = read_checkpoint(path)
+    assert checkpoint is not None
+    states = [checkpoint["state_dict"], *checkpoint["optimizer_states"][0]["state"].values()]
+    contents = [bytes(t.untyped_storage().tolist()) for state in states for t in state.values() if t is not None]
+    # short ones, and those of zeros, are at many places: any of these will do
+    places = sorted({whole.index(content) for content in contents})
+    for place in places[:tensors]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert read_checkpoint(path) is None
+        found = newest_whole(path)
+        assert found is not None
+        assert found[0] != path
+    figure("2", "a bit flipped in each tensor of a checkpoint", len(places[:tensors]), 0)
+
+
+@pytest.mark.parametrize("evaluations", [quick(1), quick(9), full(1), full(9)])
+def test_a_full_disk_fails_the_run_and_loses_nothing(
+    disk: Path, tmp_path: Path, evaluations: int, figure: Note
+) -> None:
+    """Before the first checkpoint, and beside those that are there."""
+    storm, calm = Storm(disk, "iterations=600"), Storm(tmp_path / "calm", "iterations=600")
+    process = storm.start()
+    wait_for_rows(disk, evaluations)
+    fill(disk / "filler", leave=0)
+    assert process.wait() == 1
+    record = only_run(disk).record()
+    assert record["status"] == "failed"
+    assert "no space left" in record["error"]
+    assert "free some" in record["error"]
+    (disk / "filler").unlink()
+    assert storm.start().wait() == 0
+    assert calm.start().wait() == 0
+    assert_same(disk, calm.folder)
+    figure("2", f"the disk full after evaluation {evaluations}", 1, 0)
+
+
+def save(path: Path, step: int) -> None:
+    state = {"global_step": step, "weights": torch.full((50_000,), float(step))}
+    VerifiedCheckpointIO().save_checkpoint(state, path)
 
 
 def save_for_ever(path: Path) -> None:
-    io = VerifiedCheckpointIO()
     for step in itertools.count(1):
-        io.save_checkpoint({"global_step": step, "weights": torch.full((50_000,), float(step))}, path)
+        save(path, step)
         path.with_name("step").write_text(str(step))
 
 

@@ -1,6 +1,8 @@
 """Runs and sweeps through the real command line."""
 
+import csv
 import json
+import platform
 import re
 import signal
 import subprocess
@@ -61,6 +63,18 @@ def test_a_run_leaves_what_it_promises(resnet_lab: Call, tmp_path: Path) -> None
     assert "is set aside" in forced.stderr
     assert curve(only_run(tmp_path)) == curve(run)
     assert len(list(run.directory.parent.glob(".seed0-until-*/record.json"))) == 1
+
+
+def test_the_golden_curve_comes_back(tmp_path: Path) -> None:
+    """Bit for bit with the version of torch that it was made with, on any x86 processor; closely with others."""
+    (golden,) = (Path(__file__).parent / "golden").glob("torch-*.csv")
+    plain_kernels = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
+    assert start(tmp_path, "iterations=12", "data.crop_padding=2", environ=plain_kernels).wait() == 0
+    rows, before = curve(only_run(tmp_path)), list(csv.DictReader(golden.read_text().splitlines()))
+    if golden.stem == f"torch-{torch.__version__.partition('+')[0]}" and platform.machine() == "x86_64":
+        assert rows == before
+    for row, old in zip(rows, before, strict=True):
+        assert float(row["train_loss"]) == pytest.approx(float(old["train_loss"]), rel=1e-3)
 
 
 def test_tensorboard_shows_the_curves_in_the_fields_words(tiny: Tiny) -> None:
