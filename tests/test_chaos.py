@@ -306,7 +306,7 @@ def test_a_save_that_finds_no_space_leaves_the_one_before(
 @pytest.mark.parametrize("tensors", [quick(10), full(99)])
 def test_a_flipped_bit_in_any_tensor_is_found(tmp_path: Path, tensors: int, figure: Note) -> None:
     """And the checkpoint before taken."""
-    assert Storm(tmp_path).start().wait() == 0
+    assert Storm(tmp_path, "iterations=200").start().wait() == 0
     path = only_run(tmp_path).checkpoint_path
     whole = path.read_bytes()
     checkpoint = read_checkpoint(path)

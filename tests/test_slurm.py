@@ -1,7 +1,6 @@
 """A sweep on a real SLURM cluster of one node (tests/slurm.sh)."""
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,9 +14,7 @@ from resnet_lab.record import Run
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        shutil.which("slurmctld") is None or os.getuid() != 0, reason="needs slurmctld, slurmd, munge and root"
-    ),
+    pytest.mark.skipif(),
 ]
 
 
