@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,30 @@ def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pyte
 
 def test_there_is_none_at_first(tmp_path: Path) -> None:
     assert newest_whole(tmp_path / "last.ckpt") is None
+
+
+def test_the_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    save(path, 1)
+    done = []
+    replace = os.replace
+
+    def note_sync(descriptor: int) -> None:
+        done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+
+    def note_replace(source: Path, target: Path) -> None:
+        done.append((Path(source).name, target.name))
+        replace(source, target)
+
+    monkeypatch.setattr("resnet_lab.checkpoint.sync", note_sync)
+    monkeypatch.setattr("os.replace", note_replace)
+    save(path, 2)
+    beside = f".last.ckpt.{os.getpid()}"
+    assert done == [
+        ("sync", beside),
+        ("last.ckpt", "previous-last.ckpt"),
+        (beside, "last.ckpt"),
+        ("sync", tmp_path.name),
+    ]

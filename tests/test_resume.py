@@ -11,8 +11,10 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 from runs import curve, weights
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnet_lab.callbacks import Reseed, Stop
+from resnet_lab.checkpoint import VerifiedCheckpointIO
 from resnet_lab.checks import UserError
 from resnet_lab.compose import prepare
 from resnet_lab.record import Run
@@ -84,6 +86,23 @@ def test_a_stop_is_saved_where_it_happens(tiny: Tiny, monkeypatch: pytest.Monkey
         patch.setattr(Reseed, "on_train_batch_start", lambda self, trainer, *_: seen.append(trainer.global_step))
         assert execute(run, config) == 0
     assert seen == [4, 5, 6, 7, 8, 9]
+
+
+def test_the_curves_are_on_the_disk_before_the_checkpoint(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, config = tiny()
+    saves = []
+    save = VerifiedCheckpointIO.save_checkpoint
+
+    def look_and_save(self: VerifiedCheckpointIO, checkpoint: dict[str, Any], *rest: Any) -> None:
+        shown = EventAccumulator(str(run.directory)).Reload()
+        steps = [point.step for point in shown.Scalars("val/error")]
+        assert steps == [int(row["step"]) for row in run.metrics()]
+        saves.append((checkpoint["global_step"], steps[-1]))
+        save(self, checkpoint, *rest)
+
+    monkeypatch.setattr(VerifiedCheckpointIO, "save_checkpoint", look_and_save)
+    assert execute(run, config) == 0
+    assert saves == [(3, 3), (6, 6)]
 
 
 MUTATIONS = [
