@@ -93,12 +93,12 @@ def test_the_curves_are_on_the_disk_before_the_checkpoint(tiny: Tiny, monkeypatc
     saves = []
     save = VerifiedCheckpointIO.save_checkpoint
 
-    def look_and_save(self: VerifiedCheckpointIO, checkpoint: dict[str, Any], *rest: Any) -> None:
+    def look_and_save(self: VerifiedCheckpointIO, checkpoint: dict[str, Any], *rest: Any, **more: Any) -> None:
         shown = EventAccumulator(str(run.directory)).Reload()
         steps = [point.step for point in shown.Scalars("val/error")]
         assert steps == [int(row["step"]) for row in run.metrics()]
         saves.append((checkpoint["global_step"], steps[-1]))
-        save(self, checkpoint, *rest)
+        save(self, checkpoint, *rest, **more)
 
     monkeypatch.setattr(VerifiedCheckpointIO, "save_checkpoint", look_and_save)
     assert execute(run, config) == 0
