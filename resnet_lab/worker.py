@@ -66,9 +66,13 @@ def execute(run: Run, config: dict[str, Any]) -> int:
         log.error("%s", error)
         return 1
     except Exception as error:
-        reason = explain(error, run)
-        finish("failed", error=reason, traceback=traceback.format_exc())
-        log.exception("failed: %s", reason)
+        told = f"{type(error).__name__}: {error}"
+        remedy = explain(error, run)
+        finish("failed", error=remedy or told, traceback=traceback.format_exc())
+        if remedy:
+            log.error("%s", remedy)
+        else:
+            log.exception("failed")
         return 1
 
 
@@ -82,14 +86,14 @@ def origin(run: Run) -> dict[str, Any]:
     return here | {"earlier": [*before.get("earlier", []), then]}
 
 
-def explain(error: Exception, run: Run) -> str:
-    """What went wrong, with what helps against it where that is known."""
+def explain(error: Exception, run: Run) -> str | None:
+    """What went wrong and what helps against it, where that is known."""
     told = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in FULL:
         return f"no space left for {run.directory} ({told}); free some, and the same command goes on"
     if isinstance(error, MemoryError) or any(sign in told for sign in ("OutOfMemory", "can't allocate memory")):
         return f"out of memory ({told.splitlines()[0]}); try a smaller data.batch_size or more trainer.devices"
-    return told
+    return None
 
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from conftest import TINY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnet_lab.checkpoint import read_checkpoint
 from resnet_lab.record import Run
@@ -29,6 +30,13 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     assert checkpoint is not None
     state: dict[str, torch.Tensor] = checkpoint["state_dict"]
     return state
+
+
+def points(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """TensorBoard's scalars, without the speed."""
+    shown = EventAccumulator(str(run.directory), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in shown.Tags()["scalars"] if not tag.startswith("perf")]
+    return {tag: [(point.step, point.value) for point in shown.Scalars(tag)] for tag in tags}
 
 
 def start(

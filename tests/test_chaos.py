@@ -18,8 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import curve, only_run, start, wait_for_rows, wait_until_free, weights
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from runs import curve, only_run, points, start, wait_for_rows, wait_until_free, weights
 
 from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole, read_checkpoint
 from resnet_lab.record import Run
@@ -103,12 +102,6 @@ def assert_same(storm: Path, calm: Path) -> None:
     for name, tensor in weights(left_alone).items():
         assert torch.equal(tensor, weights(stormy)[name]), name
     assert points(stormy) == points(left_alone)
-
-
-def points(run: Run) -> dict[str, list[tuple[int, float]]]:
-    shown = EventAccumulator(str(run.directory), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in shown.Tags()["scalars"] if not tag.startswith("perf")]
-    return {tag: [(point.step, point.value) for point in shown.Scalars(tag)] for tag in tags}
 
 
 @pytest.mark.parametrize(
