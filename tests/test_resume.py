@@ -97,6 +97,19 @@ def test_a_stop_is_saved_where_it_happens(tiny: Tiny, monkeypatch: pytest.Monkey
     assert seen == [4, 5, 6, 7, 8, 9]
 
 
+def test_no_checkpoint_where_a_trainer_would_not_go_on_exactly(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on an epoch's last batch (7, 14), but at its end; not where an evaluation is due (5, 10, 15)."""
+    every_five = ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5")
+    run, config = tiny("data.train_images=100", "iterations=17", *every_five)
+    config["runtime"]["save_every"] = 0.0
+    saved_at = []
+    monkeypatch.setattr(SaveLast, "_save", lambda self, trainer: saved_at.append(trainer.global_step))
+    assert execute(run, config) == 0
+    assert saved_at == [1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16, 17]
+
+
 def test_the_curves_are_on_the_disk_before_the_checkpoint(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     run, config = tiny()
     saves = []
