@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 from resnet_lab.checks import UserError
 from resnet_lab.classifier import Classifier
 from resnet_lab.data.batches import number_of
-from resnet_lab.record import Run
+from resnet_lab.record import Run, hash_of_run
 from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,20 @@ class StopAtIteration(Callback):
             trainer.should_stop = True
 
 
+class OneRun(Callback):
+    """Fails, before anything is trained, where processes of several runs have found each other by a port."""
+
+    def __init__(self, run: Run) -> None:
+        self.token = number_of(*str(run.directory).encode()) >> 32
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.world_size == 1:
+            return
+        here = torch.tensor([self.token, -self.token], dtype=torch.float64, device=trainer.strategy.root_device)
+        if trainer.strategy.reduce(here.clone(), reduce_op="max").tolist() != here.tolist():
+            raise UserError("the process of another run took part; the same command goes on")
+
+
 class Reseed(Callback):
     """Makes what a network draws while it trains (dropout) a function of (seed, iteration, process).
 
@@ -53,7 +67,7 @@ class Reseed(Callback):
 
 
 class Stop(Callback):
-    """Turns a signal into a checkpoint and `Interrupted`, at the end of an iteration, in all processes.
+    """Turns a signal into a checkpoint and `Interrupted`, in all processes at the same iteration.
 
     The handlers are set in hooks because Lightning sets its own before them, and those exit as if all were well.
     """
@@ -61,6 +75,7 @@ class Stop(Callback):
     def __init__(self, checkpoints: "SaveLast") -> None:
         self.checkpoints = checkpoints
         self.received = 0
+        self.number = 0  # what all processes have agreed on
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         handle_signals(self._receive)
@@ -75,21 +90,29 @@ class Stop(Callback):
         self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if number := int(agreed(trainer, self.received)):
-            self.checkpoints.save_within_epoch(trainer)
-            name = signal.Signals(number).name
-            raise Interrupted(f"{name} at iteration {trainer.global_step}; the same command goes on")
+        if not ends_epoch(trainer) and not evaluates_next(trainer):
+            self._stop_if_asked(trainer)
 
-    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        # the processes need not have equally many batches here, so several of them wait for the next iteration
-        if self.received and trainer.world_size == 1:
-            raise Interrupted(f"{signal.Signals(self.received).name} in an evaluation; the same command goes on")
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not ends_epoch(trainer):
+            self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        self.number = self.number or int(agreed(trainer, self.received))
+        if self.number:
+            self.checkpoints.save(trainer)
+            name = signal.Signals(self.number).name
+            raise Interrupted(f"{name} at iteration {trainer.global_step}; the same command goes on")
 
 
 class SaveLast(Checkpoint):
     """Saves the state at the end of each epoch and, in long epochs, every so many seconds.
 
-    The curves are on the disk before.
+    The curves are on the disk before. Within an epoch a Trainer goes on exactly from where no evaluation is
+    due and the epoch's last batch is not reached, or from after an evaluation.
     """
 
     def __init__(self, path: Path, every: float) -> None:
@@ -97,25 +120,35 @@ class SaveLast(Checkpoint):
         self.saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if agreed(trainer, time.monotonic() - self.saved > self.every):
-            self.save_within_epoch(trainer)
+        if not ends_epoch(trainer) and not evaluates_next(trainer):
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not ends_epoch(trainer):
+            self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._save(trainer)
+        self.save(trainer)
 
-    def save_within_epoch(self, trainer: Trainer) -> None:
-        """Save, unless the epoch's last batch or an evaluation is due: a Trainer would go on after these."""
-        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        assert fetcher is not None  # there is one in training
-        due = loop._should_check_val_fx(fetcher)
-        if not due and not loop.batch_progress.is_last_batch and not trainer.should_stop:
-            self._save(trainer)
+    def _save_if_due(self, trainer: Trainer) -> None:
+        if agreed(trainer, time.monotonic() - self.saved > self.every):
+            self.save(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.path)
         self.saved = time.monotonic()
+
+
+def ends_epoch(trainer: Trainer) -> bool:
+    return trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def evaluates_next(trainer: Trainer) -> bool:
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None  # there is one in training
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def agreed(trainer: Trainer, value: float) -> float:
@@ -134,13 +167,13 @@ class Curves(Callback):
     A value at step s was measured after s optimizer steps.
     """
 
-    def __init__(self, run: Run, iterations: int, hyperparameters: dict[str, Any]) -> None:
-        self.run, self.iterations, self.hyperparameters = run, iterations, hyperparameters
+    def __init__(self, run: Run, config: dict[str, Any], hyperparameters: dict[str, Any]) -> None:
+        self.run, self.config, self.hyperparameters = run, config, hyperparameters
         self.since = 0.0
         self.evaluations = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"evaluations": self.evaluations}
+        return {"evaluations": self.evaluations, "run": hash_of_run(self.config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.evaluations = state["evaluations"]
@@ -197,7 +230,7 @@ class Curves(Callback):
         log.info(
             "iteration %d/%s: train error %.2f %%, val error %.2f %%, lr %g, %.0f images/s",
             trainer.global_step,
-            self.iterations,
+            self.config["iterations"],
             measured["train/error"],
             measured["val/error"],
             lr,

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,14 @@ def is_whole(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The checkpoint on the CPU, or None if it is cut off or altered."""
+    """The checkpoint on the CPU, or None if it is cut off, altered or not one of ours."""
     if not is_whole(path):
         return None
     content = io.BytesIO(path.read_bytes()[32:])
-    checkpoint: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    try:
+        checkpoint: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # more than tensors and plain types
+        return None
     return checkpoint
 
 

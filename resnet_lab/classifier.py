@@ -1,5 +1,6 @@
 """The LightningModule: cross-entropy, exact errors, learning rate. It knows no architecture and no dataset."""
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -169,6 +170,10 @@ class Classifier(LightningModule):
 
     def _log(self, name: str) -> None:
         means = self.tally(name).take(self._sum_over_processes)
+        if not math.isfinite(means["loss"]):
+            raise UserError(
+                f"the {name} loss is not finite after iteration {self.global_step}; try a smaller optimizer.lr"
+            )
         for key, mean in means.items():
             value = torch.tensor(mean, dtype=torch.float64)
             self.log(f"{name}/{key}", value, logger=False, prog_bar=key == "error", sync_dist=True)

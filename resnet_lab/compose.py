@@ -25,7 +25,7 @@ CONF = str(next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path
 
 
 def register_resolvers() -> None:
-    """`${run_name:}` and `${fraction:n,a,b}`, a b-th of n, a times, rounded down."""
+    """`${run_name:}`, `${component:name}` of a path, `${fraction:n,a,b}`: a b-th of n, a times, rounded down."""
 
     def run_name(*, _root_: DictConfig) -> str:
         return record.run_name(plain(_root_))
@@ -34,6 +34,7 @@ def register_resolvers() -> None:
         # at least 1: a milestone or a period of 0 is none; what is no number is refused under its own name
         return max(1, whole * numerator // denominator) if is_integer(whole, 1) else 1
 
+    OmegaConf.register_new_resolver("component", record.sanitize, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("fraction", fraction, replace=True)
 
@@ -117,7 +118,7 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and value == record.sanitize(value)
 
 
-NAME = (is_name, "letters, digits, dots, dashes and underscores")
+NAME = (is_name, "letters, digits, dots, dashes and underscores, at most 80")
 SWITCH = (lambda value: isinstance(value, bool), "true or false")
 BLOCK = (lambda value: isinstance(value, str) and value, "the dotted name of a class or function")
 FACTORY = (lambda value: value is True, "true, as it is finished once the network is there")
@@ -158,8 +159,7 @@ def prepare(config: dict[str, Any]) -> Run | None:
     run = Run(config["run_dir"])
     try:
         with run.ownership():
-            # a job that is back in the queue goes on with what it has forced before
-            if config["force"] and not requeued() and run.record_path.exists():
+            if config["force"] and is_to_be_set_aside(run):
                 print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
             before = run.record()
             check_same_run(run, before, config)
@@ -168,6 +168,8 @@ def prepare(config: dict[str, Any]) -> Run | None:
                 return None
             run.config_path.parent.mkdir(parents=True, exist_ok=True)
             record.write_atomically(run.config_path, OmegaConf.to_yaml(config))
+            if not before:  # so that the directory is this run's from now on
+                run.update(status="running", config=config)
     except BlockingIOError as error:
         raise UserError(f"{error}; wait for it or stop it") from error
     except OSError as error:
@@ -175,8 +177,14 @@ def prepare(config: dict[str, Any]) -> Run | None:
     return run
 
 
-def requeued() -> bool:
-    return int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+def is_to_be_set_aside(run: Run) -> bool:
+    """Whether force=true has not done so yet: what it began goes on when it is interrupted."""
+    try:
+        before = run.record()
+    except UserError:  # damaged
+        return True
+    begun_by_force = isinstance(before.get("config"), dict) and before["config"].get("force") is True
+    return bool(before) and (before.get("status") == "completed" or not begun_by_force)
 
 
 def follow(config: dict[str, Any]) -> Run | None:
@@ -209,9 +217,9 @@ def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> 
         )
 
 
-def command(run: Run) -> list[str]:
-    """What runs the frozen config, in a process of its own."""
-    return [sys.executable, "-m", "resnet_lab.run", str(run.directory)]
+def command(run: Run, config: dict[str, Any]) -> list[str]:
+    """What runs this config and no other that a later launch may have put there, in a process of its own."""
+    return [sys.executable, "-m", "resnet_lab.run", str(run.directory), record.hash_of(config)]
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from resnet_lab.checks import UserError
 from resnet_lab.record import Run
 
 
@@ -77,13 +78,13 @@ class JobsTable:
 
 
 def latest(job: ShownJob) -> tuple[str, str, str]:
-    """Iteration and errors at the last evaluation."""
-    rows = job.run.metrics()
-    if not rows:
+    """Iteration and errors at the last evaluation, as far as they can be read."""
+    try:
+        row = job.run.metrics()[-1]
+        done = f"{row['step']}/{job.config['iterations']}"
+        return done, f"{float(row['train_error']):.2f}", f"{float(row['val_error']):.2f}"
+    except (UserError, LookupError, OSError, ValueError):
         return ("", "", "")
-    row = rows[-1]
-    done = f"{row['step']}/{job.config['iterations']}"
-    return done, f"{float(row['train_error']):.2f}", f"{float(row['val_error']):.2f}"
 
 
 def progress(job: ShownJob) -> str:

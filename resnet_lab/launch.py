@@ -1,5 +1,6 @@
 """What the launchers of our sweeps share: all jobs composed first, watched, and told about at the end."""
 
+import contextlib
 import importlib.util
 import signal
 import sys
@@ -45,7 +46,9 @@ class Job:
         """Note the end; the run's own word for the reason is the better one."""
         self.status = status
         if status != "completed":
-            self.reason = f"{self.run.record().get('error') or how}; see {self.run.log_path}"
+            with contextlib.suppress(UserError):  # a damaged record
+                how = self.run.record().get("error") or how
+            self.reason = f"{how}; see {self.run.log_path}"
 
 
 class SweepLauncher(Launcher):
@@ -65,6 +68,9 @@ class SweepLauncher(Launcher):
     @abstractmethod
     def step(self, jobs: Sequence[Job]) -> None:
         """Bring the jobs up to date, begin what can begin, and stop all if `stopping`."""
+
+    def finished(self, jobs: Sequence[Job]) -> bool:
+        return all(job.ended for job in jobs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         try:
@@ -100,7 +106,7 @@ class SweepLauncher(Launcher):
     def _watch(self, jobs: Sequence[Job]) -> None:
         previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         with JobsTable(jobs) as table:
-            while not all(job.ended or (self.stopping and job.status == "waiting") for job in jobs):
+            while not self.finished(jobs):
                 self.step(jobs)
                 table.refresh()
                 time.sleep(0.2)
@@ -151,6 +157,7 @@ def register_launchers() -> None:
 
     Hydra takes plugins from the package hydra_plugins alone, and looks them up there by name.
     """
+    registry = Plugins.instance()  # which must not find the module that is made below
     try:
         package = importlib.import_module("hydra_plugins")
     except ImportError:  # no plugin is installed
@@ -161,7 +168,7 @@ def register_launchers() -> None:
         found = getattr(importlib.import_module(f"resnet_lab.{name}"), launcher)
         found.__module__ = plugins.__name__
         setattr(plugins, launcher, found)
-        Plugins.instance().register(found)
+        registry.register(found)
     if importlib.util.find_spec("submitit") is None:
         # conf/hydra/launcher/slurm.yaml asks for it; its launcher says what to install
         ConfigStore.instance().store(group="hydra/launcher", name="submitit_slurm", node={})

@@ -34,7 +34,7 @@ class LocalJob(Job):
             return
         with run.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command(run),
+                command(run, self.config),
                 env=environment(self.config) | extra | {PARENT: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -80,7 +80,8 @@ class PoolLauncher(SweepLauncher):
         self.n_jobs, self.on_failure = n_jobs, on_failure
 
     def start(self, configs: list[dict[str, Any]]) -> list[LocalJob]:
-        self.places = share_out(configs[0]["trainer"], self.n_jobs, len(configs))
+        largest = max((config["trainer"] for config in configs), key=devices)
+        self.places = share_out(largest, self.n_jobs, len(configs))
         return [LocalJob(config) for config in configs]
 
     def step(self, jobs: Sequence[Job]) -> None:
@@ -94,6 +95,10 @@ class PoolLauncher(SweepLauncher):
             waiting = [job for job in local if job.status == "waiting"]
             if waiting and not self.stopping and place not in [job.place for job in local]:
                 waiting[0].begin(place, extra)
+                self.stopping |= waiting[0].status == "failed" and self.on_failure == "stop"
+
+    def finished(self, jobs: Sequence[Job]) -> bool:
+        return all(job.ended or (self.stopping and job.status == "waiting") for job in jobs)
 
 
 def share_out(trainer: dict[str, Any], n_jobs: int | None, jobs: int) -> list[dict[str, str]]:

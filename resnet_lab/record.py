@@ -33,7 +33,7 @@ UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
     "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra"},
     "data": {"root", "num_workers"},
-    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "profiler"},
+    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
 }
 
 
@@ -61,6 +61,11 @@ def run_differences(before: dict[str, Any], config: dict[str, Any]) -> list[str]
     """What makes another run of a config than of the one before."""
     old, new = (identity(c) | {"seed": c.get("seed")} for c in (before, config))
     return differences(old, new)
+
+
+def hash_of_run(config: dict[str, Any]) -> str:
+    """Of all that makes it this run, the seed included."""
+    return hash_of(identity(config) | {"seed": config.get("seed")})
 
 
 def differences(before: Any, after: Any, name: str = "") -> list[str]:
@@ -178,6 +183,12 @@ class Run:
             if time.monotonic() > patience:
                 raise BlockingIOError(f"{self.directory} is in use by {self.owner()}")
             time.sleep(0.05)
+
+    def remove_leftovers(self) -> None:
+        """What writers that were killed left beside the files."""
+        for path in (self.record_path, self.metrics_path, self.config_path, self.checkpoint_path):
+            for leftover in path.parent.glob(f".{path.name}.*"):
+                leftover.unlink()
 
     def set_aside(self) -> Path:
         """Move the directory to a hidden place beside it, so that a new run can start."""

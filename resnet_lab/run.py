@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
 from resnet_lab.processes import check_place, environments, rank
-from resnet_lab.record import EXIT_INTERRUPTED, Run, now
+from resnet_lab.record import EXIT_INTERRUPTED, Run, hash_of, now
 from resnet_lab.signals import PARENT, end_with_parent, handle_signals
 
 # Seconds from a request to stop, or from the end of one process, until the others are killed.
@@ -30,17 +30,28 @@ def main() -> None:
         end_with_parent(signal.SIGTERM, int(os.environ[PARENT]))
     run = Run(sys.argv[1])
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
-        check_place(config["trainer"])
         if rank():  # on another machine, or as another task: the first process owns the directory
-            sys.exit(Processes(run, config, ()).wait(requests))
+            sys.exit(Processes(run, load(run), ()).wait(requests))
         with run.ownership() as lock:
-            run.update(status="running", error=None, traceback=None)
+            config = load(run)
+            if run.record().get("status") == "completed":
+                sys.exit(0)
+            run.remove_leftovers()
+            run.update(status="running", error=None, traceback=None, config=config)
             processes = Processes(run, config, (lock,))
             code = processes.wait(requests)
             sys.exit(conclude(run, processes, code, requests))
     except (OSError, UserError) as error:
         sys.exit(f"resnet-lab: {error}")
+
+
+def load(run: Run) -> Any:
+    """The frozen config; refuses another than this process was started for."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
+    if sys.argv[2:] and sys.argv[2] != hash_of(config):
+        raise UserError(f"another launch has put its config into {run.directory}; start this one again")
+    check_place(config["trainer"])
+    return config
 
 
 class Processes:
@@ -60,6 +71,7 @@ class Processes:
             for extra in environments(config["trainer"])
         ]
         self.first_failed: tuple[int, int] | None = None  # rank and exit code
+        self.killed = False
 
     def wait(self, requests: list[int]) -> int:
         """Wait for all of them; return the first one's exit code."""
@@ -67,12 +79,15 @@ class Processes:
         while None in (codes := [process.poll() for process in self.started]):
             failed = [(number, code) for number, code in enumerate(codes) if code]
             self.first_failed = self.first_failed or (failed[0] if failed else None)
+            if EXIT_INTERRUPTED in codes and not requests:
+                requests.append(signal.SIGTERM)  # one was asked to stop: all stop
             if requests and not told:
                 self._send(requests[0])
                 told = True
             if told or failed or codes[0] is not None:
                 deadline = min(deadline, time.monotonic() + GRACE)
             if time.monotonic() > deadline:
+                self.killed = True
                 self._send(signal.SIGKILL)
             time.sleep(0.05)
         failed = [(number, code) for number, code in enumerate(codes) if code]
@@ -90,13 +105,12 @@ def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> 
     status = record.get("status")
     if status == "completed" and code == 0:
         return 0
-    # what fails in a process that is being stopped fails because the others stop
-    if status == "interrupted" or (requests and (status != "failed" or record.get("traceback"))):
-        reason = record.get("error") if status == "interrupted" else None
-        run.update(status="interrupted", error=reason or "did not stop in time and was ended", ended=now())
+    if status == "interrupted" or (requests and (status != "failed" or follows_from_stopping(record, processes))):
+        silent = "did not stop in time and was ended" if processes.killed else "stopped"
+        run.update(status="interrupted", error=record.get("error") or silent, ended=now())
         return EXIT_INTERRUPTED
     number, how = processes.first_failed or (0, code)
-    if status != "failed" or (record.get("traceback") and number):
+    if status != "failed" or (record.get("traceback") and number and not processes.killed):
         # the first process, where it said anything, saw only that another one was gone
         reason = f"process {number} {ending(how)}; {run.log_path} may tell more"
         run.update(status="failed", error=reason, ended=now())
@@ -104,10 +118,19 @@ def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> 
     return 1
 
 
+def follows_from_stopping(record: dict[str, Any], processes: Processes) -> bool:
+    """Whether what failed did so because others had stopped: other processes, or loaders."""
+    error = str(record.get("error"))
+    others = "DataLoader worker" in error or (len(processes.started) > 1 and "gloo" in error)
+    return others and bool(record.get("traceback"))
+
+
 def ending(code: int) -> str:
     if code == -signal.SIGKILL:
         return "was killed (SIGKILL), as the system does when memory runs out: try a smaller data.batch_size"
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.strsignal(-code)})"
+    return f"ended with exit code {code}"
 
 
 if __name__ == "__main__":

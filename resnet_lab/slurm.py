@@ -22,6 +22,7 @@ from resnet_lab.compose import command, environment, follow, prepare
 from resnet_lab.launch import Job, SweepLauncher
 from resnet_lab.processes import devices, rank
 from resnet_lab.record import EXIT_INTERRUPTED
+from resnet_lab.signals import PARENT
 
 LOOK_EVERY = 5.0  # seconds between two questions to SLURM
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
@@ -39,8 +40,11 @@ class Task:
             run = prepare(self.config) if rank() == 0 else follow(self.config)
         except UserError as error:
             sys.exit(f"resnet-lab: {error}")
-        code = subprocess.run(command(run), env=environment(self.config)).returncode if run else 0
-        if code == EXIT_INTERRUPTED and "RUNNING" in states([os.environ["SLURM_JOB_ID"]]).values():
+        if run is None:
+            return
+        extra = {PARENT: str(os.getpid())}
+        code = subprocess.run(command(run, self.config), env=environment(self.config) | extra).returncode
+        if code == EXIT_INTERRUPTED and is_running(os.environ["SLURM_JOB_ID"]):
             os.kill(os.getpid(), signal.SIGUSR2)  # for submitit: preempted; a job that was cancelled stays so
         sys.exit(code)
 
@@ -100,9 +104,9 @@ class SlurmLauncher(SweepLauncher):
         ids = [job.submission.job_id for job in active]
         if self.stopping and ids:
             subprocess.run(["scancel", *ids])
-        known = states(ids)
-        for job in active:
-            job.note(known.get(job.submission.job_id, "COMPLETED"))  # what it has forgotten has ended
+        if active and (known := states(ids)) is not None:
+            for job in active:
+                job.note(known.get(job.submission.job_id, "COMPLETED"))  # what it has forgotten has ended
         self.looked = time.monotonic()
 
     def _is_complete(self, job: SlurmJob) -> bool:
@@ -132,10 +136,17 @@ def needs(job: SlurmJob) -> list[tuple[str, int]]:
     return [("nodes", int(trainer.get("num_nodes", 1))), ("tasks_per_node", each), *gpus]
 
 
-def states(ids: list[str]) -> dict[str, str]:
-    """SLURM's word for the state of each job that it still knows."""
-    if not ids:
-        return {}
+def is_running(job: str) -> bool:
+    """Whether a job has not been cancelled, however busy SLURM is."""
+    while (known := states([job])) is None:
+        time.sleep(LOOK_EVERY)
+    return "RUNNING" in known.values()
+
+
+def states(ids: list[str]) -> dict[str, str] | None:
+    """SLURM's word for the state of each job that it still knows; None if it does not answer."""
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={','.join(ids)}"]
-    listed = subprocess.run(command, capture_output=True, text=True).stdout
-    return dict(line.split() for line in listed.splitlines())
+    asked = subprocess.run(command, capture_output=True, text=True)
+    if asked.returncode and "Invalid job id" not in asked.stderr:
+        return None
+    return dict(line.split() for line in asked.stdout.splitlines())

@@ -13,6 +13,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, command, environment, follow, freeze, prepare, register_resolvers
 from resnet_lab.launch import register_launchers
 from resnet_lab.processes import rank
+from resnet_lab.signals import PARENT
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
@@ -28,8 +29,8 @@ def _task(cfg: DictConfig) -> float | None:
         # this process becomes the run: its signals and its exit code are the run's own
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execve(sys.executable, command(run), environment(config))
-    code = subprocess.run(command(run), env=environment(config)).returncode
+        os.execve(sys.executable, command(run, config), environment(config))
+    code = subprocess.run(command(run, config), env=environment(config) | {PARENT: str(os.getpid())}).returncode
     if code:
         raise RuntimeError(f"{run.directory} ended with exit code {code}; see {run.log_path}")
     return None

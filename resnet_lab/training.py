@@ -20,14 +20,14 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from resnet_lab.build import build
-from resnet_lab.callbacks import Curves, Reseed, SaveLast, Stop, StopAtIteration
+from resnet_lab.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.classifier import Classifier
 from resnet_lab.count import count_multiply_adds, count_parameters
 from resnet_lab.data import ImageData
 from resnet_lab.processes import devices, started_outside
-from resnet_lab.record import Run, differences
+from resnet_lab.record import Run, differences, hash_of_run
 from resnet_lab.tensorboard import RunEvents
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ TRAINER_SETTINGS = {
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Seed, build, fit, test; return the facts for the record."""
     check_settings(config)
-    checkpoint, step = find_checkpoint(run)
+    checkpoint, step = find_checkpoint(run, config)
     began = run.record() if step else {}
     set_threads(config, began.get("threads"))
     seed_everything(config["seed"], verbose=False)
@@ -98,6 +98,7 @@ def conditions(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
         "device": trainer.strategy.root_device.type,
         "channels_last": config["runtime"]["channels_last"],
         "compile": config["runtime"]["compile"],
+        "strategy": config["trainer"].get("strategy"),
     }
 
 
@@ -106,8 +107,8 @@ def check_same_conditions(run: Run, began: dict[str, Any], now: dict[str, Any]) 
 
     Another machine, commit or version of a package is told, and noted in the record.
     """
-    names = ("processes", "threads", "device", "channels_last", "compile", "data")
-    found = differences({n: began[n] for n in names if n in began}, {n: now[n] for n in names if n in began})
+    names = ("processes", "threads", "device", "channels_last", "compile", "strategy", "data")
+    found = differences({n: began.get(n) for n in names}, {n: now[n] for n in names}) if began else []
     if found:
         raise UserError(
             f"{run.directory} cannot go on otherwise than it began: {', '.join(found)}; set runtime, trainer and "
@@ -118,7 +119,8 @@ def check_same_conditions(run: Run, began: dict[str, Any], now: dict[str, Any]) 
 def set_threads(config: dict[str, Any], before: int | None = None) -> None:
     """As many as asked for, else as `before`, else this process's share; more or less change the last digits."""
     share = max(1, torch.get_num_threads() // devices(config["trainer"]))
-    threads = config["runtime"]["threads"] or before or int(os.environ.get("OMP_NUM_THREADS", share))
+    given = os.environ.get("OMP_NUM_THREADS", str(share)).split(",")  # a list has a number for each nesting
+    threads = config["runtime"]["threads"] or before or int(given[0])
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would choose another number
 
@@ -164,8 +166,12 @@ def describe(data: ImageData) -> dict[str, Any]:
     }
 
 
-def find_checkpoint(run: Run) -> tuple[Path | None, int]:
-    """Where to go on from, and after how many iterations."""
+def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]:
+    """Where to go on from, and after how many iterations.
+
+    Raises:
+        UserError: the checkpoint is of another run.
+    """
     found = newest_whole(run.checkpoint_path)
     damaged = run.checkpoint_path.exists() and (found is None or found[0] != run.checkpoint_path)
     if damaged:
@@ -174,6 +180,8 @@ def find_checkpoint(run: Run) -> tuple[Path | None, int]:
         )
     if found is None:
         return None, 0
+    if found[1]["callbacks"]["Curves"]["run"] != hash_of_run(config):
+        raise UserError(f"{found[0]} is of another run; choose another run_name, or force=true to start anew")
     step = int(found[1]["global_step"])
     log.info("going on from iteration %d (%s)", step, found[0])
     return found[0], step
@@ -185,9 +193,10 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
     checkpoints = SaveLast(run.checkpoint_path, config["runtime"]["save_every"])
     callbacks = [
         StopAtIteration(iterations),
+        OneRun(run),
         Reseed(config["seed"]),
+        Curves(run, config, hyperparameters(config, data)),
         Stop(checkpoints),
-        Curves(run, iterations, hyperparameters(config, data)),
         checkpoints,
     ]
     terminal = sys.stderr.isatty()

@@ -128,6 +128,31 @@ def test_a_record_that_its_curve_does_not_bear_out_is_no_result(tmp_path: Path) 
     ]
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *({"config": []}, {"config": {"model": []}}, {"data": "abc"}, {"git": "abc"}, {"versions": []}),
+        *({"test_error": 10**400}, {"test_error": -5.0}, {"test_error": True}, {"parameters": "abc"}),
+    ],
+)
+def test_an_edited_record_spoils_its_own_row_alone(tmp_path: Path, edit: dict) -> None:
+    path = study(tmp_path, {(20, "none"): [1]})
+    add_run(tmp_path, 56, "none", 0, 9.0).update(**edit)
+    write_report([path], tmp_path / "report")
+    statuses = [result.status for result in read_results([path]).results]
+    assert sorted(statuses) == ["completed", "unreadable"]
+
+
+@pytest.mark.parametrize("depth", [[2, 2], "deep", None])
+def test_a_depth_that_is_no_number_is_reported_without_a_pair(tmp_path: Path, depth: object) -> None:
+    run = add_run(tmp_path, 20, "none", 0, 1.0)
+    config = config_of(20, "none", 0)
+    config["model"]["depth"] = depth
+    run.update(config=config)
+    write_report([tmp_path], tmp_path / "report")
+    assert pairs(read_results([tmp_path])) == []
+
+
 def test_the_same_seed_twice_counts_once(tmp_path: Path) -> None:
     path = study(tmp_path, {(20, "none"): [1, 3]})
     shutil.copytree(path, tmp_path / "copy")
@@ -211,9 +236,9 @@ def test_the_page_needs_no_network_and_no_trust(tmp_path: Path) -> None:
 
 
 def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path) -> None:
-    run = add_run(tmp_path, 20, "none", 0, 64_000.0, val_error=64_000.0)
+    run = add_run(tmp_path, 20, "none", 0, 64.0, val_error=64.0)
     run.update(config=config_of(20, "none", 0, iterations=64_000))
-    rows = [f"{step},{step},{step}" for step in range(1, 64_001)]
+    rows = [f"{step},{step / 1000},{step / 1000}" for step in range(1, 64_001)]
     run.metrics_path.write_text("\n".join(["step,train_error,val_error", *rows]) + "\n")
     (result,) = read_results([tmp_path]).results
     assert len(result.curve.steps) <= MOST_POINTS

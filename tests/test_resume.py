@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
 from pytorch_lightning import Trainer
 from runs import curve, points, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from resnet_lab.callbacks import Reseed, SaveLast, Stop
 from resnet_lab.checkpoint import VerifiedCheckpointIO
 from resnet_lab.checks import UserError
-from resnet_lab.compose import prepare
+from resnet_lab.compose import command, prepare
 from resnet_lab.record import Run
 from resnet_lab.training import check_same_conditions
 from resnet_lab.worker import execute, explain
@@ -97,17 +99,19 @@ def test_a_stop_is_saved_where_it_happens(tiny: Tiny, monkeypatch: pytest.Monkey
     assert seen == [4, 5, 6, 7, 8, 9]
 
 
-def test_no_checkpoint_where_a_trainer_would_not_go_on_exactly(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not on an epoch's last batch (7, 14), but at its end; not where an evaluation is due (5, 10, 15)."""
+def test_checkpoints_are_where_a_trainer_goes_on_exactly_from(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once after each iteration: not before an evaluation (5, 10, 15) nor an epoch's end (7, 14), but after it."""
     every_five = ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5")
     run, config = tiny("data.train_images=100", "iterations=17", *every_five)
     config["runtime"]["save_every"] = 0.0
     saved_at = []
-    monkeypatch.setattr(SaveLast, "_save", lambda self, trainer: saved_at.append(trainer.global_step))
+
+    def note(self: SaveLast, trainer: Trainer) -> None:
+        saved_at.append((trainer.global_step, len(run.metrics())))
+
+    monkeypatch.setattr(SaveLast, "save", note)
     assert execute(run, config) == 0
-    assert saved_at == [1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16, 17]
+    assert saved_at == [(step, step // 5 + (step == 17)) for step in range(1, 18)]
 
 
 def test_the_curves_are_on_the_disk_before_the_checkpoint(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +180,43 @@ def test_where_and_how_it_runs_may_change(interrupted: Run, tiny: Tiny, override
 
 def test_the_number_of_processes_may_not_change(tmp_path: Path) -> None:
     began = {"processes": 2, "threads": 1, "device": "cpu"}
-    with pytest.raises(UserError, match=r"processes=1 \(was 2\), threads=3 \(was 1\)"):
-        check_same_conditions(Run(tmp_path), began, began | {"processes": 1, "threads": 3})
+    began |= {"channels_last": True, "compile": False, "strategy": "auto", "data": {}}
+    check_same_conditions(Run(tmp_path), began, began)
+    with pytest.raises(UserError, match=r"processes=1 \(was 2\), strategy='ddp' \(was 'auto'\), threads=3"):
+        check_same_conditions(Run(tmp_path), began, began | {"processes": 1, "threads": 3, "strategy": "ddp"})
+    del began["threads"]  # an edited record
+    with pytest.raises(UserError, match=r"threads=1 \(was None\)"):
+        check_same_conditions(Run(tmp_path), began, began | {"threads": 1})
+
+
+def test_a_checkpoint_of_another_run_is_refused(interrupted: Run, tiny: Tiny) -> None:
+    interrupted.record_path.unlink()
+    run, config = tiny("run_name=mine", "optimizer.lr=0.5")
+    assert execute(run, config) == 1
+    assert "last.ckpt is of another run" in run.record()["error"]
+
+
+def test_a_launch_runs_its_own_config_or_none(tiny: Tiny, composed: Callable[..., dict[str, Any]]) -> None:
+    run, config = tiny("run_name=mine")
+    other = composed(*TINY, "run_name=mine", "optimizer.lr=0.5")
+    with pytest.raises(UserError, match=r"holds another run: optimizer.lr=0.5"):
+        prepare(other)
+    first, second = (command(run, c) for c in (config, config | {"force": True}))
+    assert first[:-1] == second[:-1]
+    ended = subprocess.run(second, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "another launch has put its config into" in ended.stderr
+
+
+def test_what_force_began_goes_on(tiny: Tiny) -> None:
+    run, config = tiny("force=true")
+    assert execute(run, config) == 0
+    run.update(status="interrupted")
+    tiny("force=true")
+    assert run.status() == "interrupted"
+    run.update(status="completed")
+    tiny("force=true")
+    assert len(list(run.directory.parent.glob(".seed0-until-*"))) == 1
 
 
 def test_a_curve_that_lost_a_row_is_refused(interrupted: Run) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,16 @@ from resnet_lab.record import Run, hash_of, identity, label, planned
 
 CURVES = ("train_error", "val_error")
 ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
+# What an edited record may not have otherwise.
+SHAPES: dict[str, Any] = {
+    "status": str,
+    "config": dict,
+    "data": dict | None,
+    "machine": dict | None,
+    "versions": dict | None,
+    "git": dict | None,
+    "parameters": int | None,
+}
 # More points than a figure has pixels across are only work.
 MOST_POINTS = 500
 
@@ -152,18 +161,21 @@ def read_run(directory: Path) -> Result:
         if record:
             check_record(record, curve)
         status = run.status()
-    except (UserError, OSError, ValueError, LookupError, TypeError) as error:
+    except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         return Result(directory, "unreadable", f"{type(error).__name__}: {error}")
     return Result(directory, status, str(record.get("error") or ""), record, curve)
 
 
 def check_record(record: dict[str, Any], curve: Curve) -> None:
     """Raise unless the record has what a report needs of it, and a completed one its errors, as in its curve."""
+    for key, kinds in SHAPES.items():
+        if not isinstance(record.get(key), kinds):
+            raise TypeError(f"{key} is {record.get(key)!r}")
     label(record["config"])
     identity(record["config"])
     if record["status"] == "completed" and record["config"].get("job", "train") == "train":
         for key in ERRORS:
-            if not math.isfinite(record[key]):
+            if isinstance(record[key], bool) or not 0 <= record[key] <= 100:
                 raise ValueError(f"{key} is {record[key]}")
         if not curve.steps or curve.steps[-1] != record["config"]["iterations"]:
             raise ValueError("metrics.csv does not end at the last iteration")
@@ -212,6 +224,8 @@ def images(result: Result) -> str:
 def make_group(name: str, runs: list[Result]) -> Group:
     config = identity(runs[0].config) if runs[0].config else {}
     model = dict(config.get("model", {}))
-    depth, shortcut = int(model.pop("depth", 0)), str(model.pop("shortcut", ""))
+    # what is no number is no chain of depths, but part of what makes it another net
+    depth = model.pop("depth") if type(model.get("depth")) is int else 0
+    shortcut = str(model.pop("shortcut", ""))
     family = json.dumps([runs[0].experiment, images(runs[0]), config | {"model": model}], sort_keys=True)
     return Group(name, depth, shortcut, family, runs)

@@ -37,7 +37,7 @@ def origin(record: dict[str, Any]) -> list[str]:
     git = record.get("git") or {}
     commit = str(git.get("commit", ""))[:12] + ("-dirty" if git.get("dirty") else "")
     versions, data = record.get("versions") or {}, record.get("data") or {}
-    return [data.get("validates_on", ""), commit, versions.get("torch", "")]
+    return [str(data.get("validates_on", "")), commit, str(versions.get("torch", ""))]
 
 
 def markdown(study: Study) -> str:
@@ -111,7 +111,7 @@ def provenance(study: Study) -> str:
     commits = sorted({origin(record)[1] or "no checkout" for record in records})
     versions = sorted({f"torch {origin(record)[2]}" for record in records})
     known = [record["machine"] for record in records if record.get("machine")]
-    machines = sorted({f"{machine['processor']}, {machine['cores']} cores" for machine in known})
+    machines = sorted({f"{machine.get('processor')}, {machine.get('cores')} cores" for machine in known})
     protocols = sorted({origin(record)[0] for record in records} - {""})
     lines = [
         f"- Validation: on {'; '.join(protocols)}." if protocols else "",
