@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from abc import abstractmethod
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -66,7 +67,34 @@ class Reseed(Callback):
         torch.manual_seed(number_of(self.seed, trainer.global_step, trainer.global_rank))
 
 
-class Stop(Callback):
+class Pause(Callback):
+    """Calls `pause` after each iteration, when a Trainer would go on exactly from a checkpoint.
+
+    That is not while an evaluation is due, nor on an epoch's last batch, but after these.
+    """
+
+    @abstractmethod
+    def pause(self, trainer: Trainer, at_epoch_end: bool) -> None: ...
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None  # there is one in training
+        if not ends_epoch(trainer) and not trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher):
+            self.pause(trainer, at_epoch_end=False)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not ends_epoch(trainer):
+            self.pause(trainer, at_epoch_end=False)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.pause(trainer, at_epoch_end=True)
+
+
+def ends_epoch(trainer: Trainer) -> bool:
+    return trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+class Stop(Pause):
     """Turns a signal into a checkpoint and `Interrupted`, in all processes at the same iteration.
 
     The handlers are set in hooks because Lightning sets its own before them, and those exit as if all were well.
@@ -89,18 +117,7 @@ class Stop(Callback):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if not ends_epoch(trainer) and not evaluates_next(trainer):
-            self._stop_if_asked(trainer)
-
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.state.fn == "fit" and not ends_epoch(trainer):
-            self._stop_if_asked(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._stop_if_asked(trainer)
-
-    def _stop_if_asked(self, trainer: Trainer) -> None:
+    def pause(self, trainer: Trainer, at_epoch_end: bool) -> None:
         self.number = self.number or int(agreed(trainer, self.received))
         if self.number:
             self.checkpoints.save(trainer)
@@ -108,30 +125,18 @@ class Stop(Callback):
             raise Interrupted(f"{name} at iteration {trainer.global_step}; the same command goes on")
 
 
-class SaveLast(Checkpoint):
+class SaveLast(Pause, Checkpoint):
     """Saves the state at the end of each epoch and, in long epochs, every so many seconds.
 
-    The curves are on the disk before. Within an epoch a Trainer goes on exactly from where no evaluation is
-    due and the epoch's last batch is not reached, or from after an evaluation.
+    The curves are on the disk before.
     """
 
     def __init__(self, path: Path, every: float) -> None:
         self.path, self.every = path, every
         self.saved = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if not ends_epoch(trainer) and not evaluates_next(trainer):
-            self._save_if_due(trainer)
-
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.state.fn == "fit" and not ends_epoch(trainer):
-            self._save_if_due(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.save(trainer)
-
-    def _save_if_due(self, trainer: Trainer) -> None:
-        if agreed(trainer, time.monotonic() - self.saved > self.every):
+    def pause(self, trainer: Trainer, at_epoch_end: bool) -> None:
+        if at_epoch_end or agreed(trainer, time.monotonic() - self.saved > self.every):
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -139,16 +144,6 @@ class SaveLast(Checkpoint):
             logger.save()
         trainer.save_checkpoint(self.path)
         self.saved = time.monotonic()
-
-
-def ends_epoch(trainer: Trainer) -> bool:
-    return trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-
-
-def evaluates_next(trainer: Trainer) -> bool:
-    fetcher = trainer.fit_loop._data_fetcher
-    assert fetcher is not None  # there is one in training
-    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def agreed(trainer: Trainer, value: float) -> float:
