@@ -138,6 +138,7 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "schedule._target_": BLOCK,
     "schedule._partial_": FACTORY,
     "trainer._target_": BLOCK,
+    "trainer.num_nodes": (lambda value: value is None or is_integer(value, 1), "a positive integer"),
     "runtime.threads": (
         lambda value: value is None or is_integer(value, 1, CORES),
         f"null or from 1 to {CORES}",

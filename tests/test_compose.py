@@ -67,6 +67,7 @@ def test_the_papers_recipe_on_cifar10(composed: Composed) -> None:
         ("runtime=3", "runtime.channels_last must be|runtime.threads must be"),
         ("force=yes please", "force must be true or false, got 'yes please'"),
         ("output_root=", "output_root must be a folder, got ''"),
+        ("trainer.num_nodes=two", "trainer.num_nodes must be a positive integer, got 'two'"),
         ("trainer.devices='2'", "trainer.devices must be a number, .* got '2'"),
         ("run_dir=elsewhere", "run_dir follows from output_root"),
         ("job=dance", "job must be train or throughput, got 'dance'"),

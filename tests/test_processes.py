@@ -145,4 +145,4 @@ def test_torchrun_starts_the_processes_of_a_run(tmp_path: Path) -> None:
 
 def test_several_machines_need_a_launcher_for_them(composed: Composed) -> None:
     with pytest.raises(UserError, match=r"num_nodes=2 needs a launcher"):
-        composed("trainer=ddp_cpu", "+trainer.num_nodes=2")
+        composed("trainer=ddp_cpu", "trainer.num_nodes=2")
