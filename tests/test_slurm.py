@@ -1,6 +1,8 @@
 """A sweep on a real SLURM cluster of one node (tests/slurm.sh)."""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +16,10 @@ from resnet_lab.record import Run
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(),
+    pytest.mark.skipif(
+        shutil.which("slurmctld") is None or importlib.util.find_spec("submitit") is None or os.getuid() != 0,
+        reason="needs slurmctld, slurmd, munge, root and resnet-lab[slurm]",
+    ),
 ]
 
 
