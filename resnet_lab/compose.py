@@ -61,7 +61,6 @@ def freeze(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
     check_values(frozen)
-    check_place(frozen["trainer"])
     frozen["run_dir"] = os.path.abspath(frozen["run_dir"])
     return frozen
 
@@ -114,6 +113,10 @@ def is_number(value: object, least: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
 
 
+def is_devices(value: object) -> bool:
+    return value in (None, "auto", -1) or isinstance(value, list) or is_integer(value, 1)
+
+
 def is_name(value: object) -> bool:
     return isinstance(value, str) and value == record.sanitize(value)
 
@@ -138,6 +141,7 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "schedule._target_": BLOCK,
     "schedule._partial_": FACTORY,
     "trainer._target_": BLOCK,
+    "trainer.devices": (is_devices, "a number, a list of GPUs or auto"),
     "trainer.num_nodes": (lambda value: value is None or is_integer(value, 1), "a positive integer"),
     "runtime.threads": (
         lambda value: value is None or is_integer(value, 1, CORES),
@@ -155,8 +159,10 @@ def prepare(config: dict[str, Any]) -> Run | None:
     """The config's run directory with the config in it, or None if that run is complete already.
 
     Raises:
-        UserError: the directory is in use, damaged, cannot be written, or holds another run.
+        UserError: the directory is in use, damaged, cannot be written, or holds another run; or this is no place
+            for as many processes.
     """
+    check_place(config["trainer"])
     run = Run(config["run_dir"])
     try:
         with run.ownership():
@@ -192,8 +198,9 @@ def follow(config: dict[str, Any]) -> Run | None:
     """The run directory, once the first of the run's processes has prepared it; None if the run is complete.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or this is no place for as many processes.
     """
+    check_place(config["trainer"])
     run = Run(config["run_dir"])
     patience = time.monotonic() + FOLLOW
     while not run.owner():

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
-from resnet_lab.processes import check_place, environments, rank
+from resnet_lab.processes import environments, rank
 from resnet_lab.record import EXIT_INTERRUPTED, Run, hash_of, now
 from resnet_lab.signals import PARENT, end_with_parent, handle_signals
 
@@ -50,7 +50,6 @@ def load(run: Run) -> Any:
     config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
     if sys.argv[2:] and sys.argv[2] != hash_of(config):
         raise UserError(f"another launch has put its config into {run.directory}; start this one again")
-    check_place(config["trainer"])
     return config
 
 

@@ -15,6 +15,7 @@ from conftest import TINY
 from runs import only_run, start, wait_until_free
 
 from resnet_lab.checks import UserError
+from resnet_lab.compose import prepare
 from resnet_lab.data import Synthetic
 from resnet_lab.data.augment import crop_and_flip
 from resnet_lab.data.batches import Batch, TrainBatches, TrainLoader
@@ -143,6 +144,10 @@ def test_torchrun_starts_the_processes_of_a_run(tmp_path: Path) -> None:
     wait_until_free(by_torchrun)
 
 
-def test_several_machines_need_a_launcher_for_them(composed: Composed) -> None:
+def test_several_machines_need_a_launcher_for_them(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("trainer=ddp_cpu", "trainer.num_nodes=2")  # which may be sent to a cluster from here
     with pytest.raises(UserError, match=r"num_nodes=2 needs a launcher"):
-        composed("trainer=ddp_cpu", "trainer.num_nodes=2")
+        prepare(config)
+    for name, value in {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert prepare(config) is not None
