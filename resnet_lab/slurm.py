@@ -120,10 +120,13 @@ class SlurmLauncher(SweepLauncher):
 
         settings = {name: value for name, value in self.settings.items() if value is not None} | resources
         folder, timeouts = settings.pop("submitit_folder"), settings.pop("max_num_timeout")
-        executor = AutoExecutor(str(folder), cluster="slurm", slurm_max_num_timeout=timeouts)
         common = {setting.name for setting in dataclasses.fields(BaseQueueConf)}
-        executor.update_parameters(**{n if n in common else f"slurm_{n}": v for n, v in settings.items()})
-        submissions = executor.submit_array([Task(job.config) for job in jobs])
+        try:
+            executor = AutoExecutor(str(folder), cluster="slurm", slurm_max_num_timeout=timeouts)
+            executor.update_parameters(**{n if n in common else f"slurm_{n}": v for n, v in settings.items()})
+            submissions = executor.submit_array([Task(job.config) for job in jobs])
+        except RuntimeError as error:  # no SLURM here, or one that will not have the jobs
+            raise UserError(f"hydra/launcher=slurm: {error}") from error
         for job, submission in zip(jobs, submissions, strict=True):
             job.submission = submission
 
