@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from resnet_lab.checks import UserError
 from resnet_lab.data.batches import Batch
+from resnet_lab.models.auxiliary import WithAuxiliary
 from resnet_lab.schedule import MultiStepWarmup, Plateau
 
 # Iterations between looks for a loss that is not finite; looking waits for the device.
@@ -69,7 +70,8 @@ class Classifier(LightningModule):
     """A network in training on single-label images.
 
     Args:
-        net: from (N, C, H, W) images to (N, num_classes) logits.
+        net: from (N, C, H, W) images to (N, num_classes) logits; in training, those of auxiliary classifiers may
+            come with them, whose losses are trained on and not logged.
         optimizer: makes the optimizer from the parameters.
         schedule: makes the schedule from the optimizer; it steps once an iteration, a Plateau once an
             evaluation.
@@ -96,9 +98,8 @@ class Classifier(LightningModule):
         for name in ("train", "val", "test", "train_clean"):
             self.add_module(f"{name}_tally", Tally(top5))
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images)
-        return logits
+    def forward(self, images: Tensor) -> Any:
+        return self.net(images)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())
@@ -110,13 +111,16 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **how}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = self(batch.images)
+        output = self(batch.images)
+        logits = output.logits if isinstance(output, WithAuxiliary) else output
         loss = F.cross_entropy(logits, batch.labels)
         wrong = self.tally("train").add(logits, batch.labels, loss)
         schedule = self.lr_schedulers()
         if isinstance(schedule, MultiStepWarmup) and schedule.warming:
             self._observe(schedule, wrong, batch)
         self._watch(loss)
+        if isinstance(output, WithAuxiliary):
+            loss = loss + output.weight * sum(F.cross_entropy(aux, batch.labels) for aux in output.auxiliary)
         return loss * batch.weight
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -83,16 +83,15 @@ def hash_of(value: Any) -> str:
 
 
 def label(config: dict[str, Any]) -> str:
-    """For people: `plain-20`, `resnet-56-A`, or a function's own name where there is no shortcut."""
+    """For people: `plain-20`, `resnet-56-A`, or a function's own name and what makes its nets differ."""
     model = config["model"]
+    name = str(model.get("_target_", "")).rpartition(".")[2]
     shortcut = model.get("shortcut")
-    if shortcut is None:
-        words = [str(model.get("_target_", "")).rpartition(".")[2]]
-    elif shortcut == "none":
-        words = ["plain", str(model.get("depth"))]
-    else:
-        words = ["resnet", str(model.get("depth")), str(shortcut)]
-    return sanitize("-".join(words))
+    if name.startswith("resnet_"):
+        name = "plain" if shortcut == "none" else "resnet"
+    words = [name, model.get("depth"), shortcut if shortcut != "none" else None, model.get("module")]
+    words += ["bn"] if model.get("batch_norm") is True else []
+    return sanitize("-".join(str(word) for word in words if word is not None))
 
 
 def sanitize(name: str) -> str:

@@ -32,6 +32,7 @@ class ImageData(LightningDataModule, ABC):
         flip: mirror half of the training images.
         num_workers: loader processes; 0 is the fastest for images in memory.
         seed: of the order and the augmentation.
+        subset: train on so many of the training images, the same for all seeds; None for all.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -53,6 +54,7 @@ class ImageData(LightningDataModule, ABC):
         flip: bool = False,
         num_workers: int = 0,
         seed: int = 0,
+        subset: int | None = None,
     ) -> None:
         super().__init__()
         check_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
@@ -66,6 +68,9 @@ class ImageData(LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size, self.holdout = batch_size, eval_batch_size, holdout
         self.mean_kind, self.crop_padding, self.flip = mean, crop_padding, flip
         self.num_workers, self.seed = num_workers, seed
+        if subset is not None:
+            check_positive(subset=subset)
+        self.subset = subset
         self.train: Images | None = None
 
     @abstractmethod
@@ -78,6 +83,8 @@ class ImageData(LightningDataModule, ABC):
             return
         everything, self.test = self.load()
         self._check_shapes(everything, self.test)
+        if self.subset is not None:
+            everything = self._part(everything, self.subset)
         if self.holdout >= len(everything.labels):
             raise UserError(
                 f"data.holdout must be below the {len(everything.labels)} training images, got {self.holdout}"
@@ -85,6 +92,12 @@ class ImageData(LightningDataModule, ABC):
         self.checksum = checksum(everything, self.test)
         self.train, self.val = split(everything, self.holdout) if self.holdout else (everything, self.test)
         self.mean = mean_image(self.train.pixels, self.mean_kind)
+
+    def _part(self, images: Images, subset: int) -> Images:
+        count = len(images.labels)
+        if subset > count:
+            raise UserError(f"data.subset must not exceed the {count} training images, got {subset}")
+        return split(images, subset)[1]
 
     def train_images(self) -> Images:
         """What there is to train on, once it is read."""

@@ -1,47 +1,93 @@
-"""Building blocks (Figure 2 and Figure 5, left): two 3x3 convolutions, with or without a shortcut."""
+"""Building blocks, plain or residual (Figure 2 and Figure 5), and the stages made of them."""
+
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab.models.shortcuts import shortcut_connection
 
+MakeBlock = Callable[[int, int, int], nn.Module]  # of in_channels, out_channels, stride
+
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
-class PlainBlock(nn.Module):
-    """relu(F(x)), F = conv3x3 - BN - ReLU - conv3x3 - BN; the first convolution strides."""
+def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+
+class Block(nn.Module):
+    """relu(F(x) + shortcut(x)), Equations 1 and 2; relu(F(x)) in a plain net. F is `layers`."""
+
+    shortcut: nn.Module | None
+
+    def layers(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.layers(x)
+        return F.relu(out if self.shortcut is None else out + self.shortcut(x), inplace=True)
+
+
+class BasicBlock(Block):
+    """F = conv3x3 - BN - ReLU - conv3x3 - BN; the first convolution strides (Figure 5, left)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = shortcut_connection(shortcut, in_channels, out_channels, stride)
 
     def layers(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         normalized: Tensor = self.bn2(self.conv2(out))
         return normalized
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.layers(x), inplace=True)
 
+class Bottleneck(Block):
+    """F = conv1x1 - BN - ReLU - conv3x3 - BN - ReLU - conv1x1 - BN, a quarter as wide inside (Figure 5, right).
 
-class ResidualBlock(PlainBlock):
-    """relu(F(x) + shortcut(x)), Equations 1 and 2."""
+    `stride_in` names the convolution that strides: the paper's is the first 1x1, torchvision's the 3x3.
+    """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
-        super().__init__(in_channels, out_channels, stride)
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, stride_in: str) -> None:
+        super().__init__()
+        width = out_channels // 4
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
+        self.conv1 = conv1x1(in_channels, width, first)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(width, width, second)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv1x1(width, out_channels)
+        self.bn3 = nn.BatchNorm2d(out_channels)
         self.shortcut = shortcut_connection(shortcut, in_channels, out_channels, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.layers(x) + self.shortcut(x), inplace=True)
+    def layers(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        normalized: Tensor = self.bn3(self.conv3(out))
+        return normalized
 
 
-def basic_block(shortcut: str, in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """A plain block for `none`, a residual one for the options A, B and C."""
-    if shortcut == "none":
-        return PlainBlock(in_channels, out_channels, stride)
-    return ResidualBlock(in_channels, out_channels, stride, shortcut)
+def stage(make_block: MakeBlock, in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
+    """`blocks` blocks at one resolution; the first strides and changes the number of channels."""
+    first = make_block(in_channels, out_channels, stride)
+    return nn.Sequential(first, *(make_block(out_channels, out_channels, 1) for _ in range(blocks - 1)))
+
+
+def head(channels: int, num_classes: int) -> nn.Sequential:
+    """Global average pooling and a linear layer, whatever the resolution."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+
+def he_initialization(net: nn.Module) -> None:
+    """Zero-mean normal weights of variance 2 / fan_in, zero biases (the paper's reference 13)."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

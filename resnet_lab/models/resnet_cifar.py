@@ -1,12 +1,14 @@
-"""The CIFAR-10 networks of Section 4.2: 6n+2 layers, plain or residual."""
+"""The CIFAR-10 networks of Section 4.2: 6n+2 layers, plain or residual; and their pre-activation form."""
 
 from collections import OrderedDict
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from resnet_lab.checks import check_choice, check_positive
-from resnet_lab.models.blocks import basic_block, conv3x3
-from resnet_lab.models.shortcuts import SHORTCUTS
+from resnet_lab.models.blocks import BasicBlock, MakeBlock, conv3x3, he_initialization, head, stage
+from resnet_lab.models.shortcuts import SHORTCUTS, shortcut_connection
 
 PAPER_DEPTHS = (20, 32, 44, 56, 110, 1202)
 
@@ -24,38 +26,75 @@ def resnet_cifar(
     Raises:
         ValueError: depth is not 6n+2, shortcut is unknown, or a size is not a positive integer.
     """
-    check_depth(depth)
-    check_choice("shortcut", shortcut, SHORTCUTS)
-    check_positive(in_channels=in_channels, num_classes=num_classes, width=width)
-    blocks = (depth - 2) // 6
-    widths = (width, 2 * width, 4 * width)
+    check(depth, shortcut, in_channels, num_classes, width)
     stem = nn.Sequential(conv3x3(in_channels, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
-    channels = width
-    for number, out_channels in enumerate(widths, start=1):
-        stage = nn.Sequential()
-        for block in range(blocks):
-            stride = 2 if number > 1 and block == 0 else 1
-            stage.append(basic_block(shortcut, channels, out_channels, stride))
-            channels = out_channels
-        layers[f"stage{number}"] = stage
-    layers["head"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-    net = nn.Sequential(layers)
+    layers = OrderedDict(stem=stem, **stages(partial(BasicBlock, shortcut=shortcut), depth, width))
+    net = nn.Sequential(layers | {"head": head(4 * width, num_classes)})
     he_initialization(net)
     return net
 
 
-def check_depth(depth: int) -> None:
+def preact_resnet_cifar(
+    depth: int, shortcut: str, in_channels: int = 3, num_classes: int = 10, width: int = 16
+) -> nn.Sequential:
+    """The same net of pre-activation blocks ("Identity Mappings in Deep Residual Networks", Figure 4e).
+
+    Within a stage the output of block L is x_l plus the sum of F over the blocks from l on, exactly. Arguments,
+    shapes and errors are those of `resnet_cifar`; a plain net has no pre-activation form here.
+    """
+    check(depth, shortcut, in_channels, num_classes, width, SHORTCUTS[1:])
+    stem = nn.Sequential(conv3x3(in_channels, width))
+    layers = OrderedDict(stem=stem, **stages(partial(PreActivationBlock, shortcut=shortcut), depth, width))
+    layers["activation"] = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU(inplace=True))
+    net = nn.Sequential(layers | {"head": head(4 * width, num_classes)})
+    he_initialization(net)
+    return net
+
+
+class PreActivationBlock(nn.Module):
+    """F(x) + shortcut(x), F = BN - ReLU - conv3x3 - BN - ReLU - conv3x3; nothing comes after the addition."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        connection = shortcut_connection(shortcut, in_channels, out_channels, stride)
+        assert connection is not None
+        self.shortcut = connection
+
+    def layers(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.relu(self.bn1(x), inplace=True))
+        out = self.conv2(F.relu(self.bn2(out), inplace=True))
+        return out  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = self.layers(x) + self.shortcut(x)
+        return added
+
+
+def stages(make_block: MakeBlock, depth: int, width: int) -> dict[str, nn.Module]:
+    """Three stages of n blocks, each twice as wide as the one before."""
+    blocks = (depth - 2) // 6
+    return {
+        "stage1": stage(make_block, width, width, blocks, stride=1),
+        "stage2": stage(make_block, width, 2 * width, blocks, stride=2),
+        "stage3": stage(make_block, 2 * width, 4 * width, blocks, stride=2),
+    }
+
+
+def check(
+    depth: int,
+    shortcut: str,
+    in_channels: int,
+    num_classes: int,
+    width: int,
+    shortcuts: tuple[str, ...] = SHORTCUTS,
+) -> None:
     check_positive(depth=depth)
     if depth < 8 or (depth - 2) % 6:
         paper = ", ".join(map(str, PAPER_DEPTHS))
         raise ValueError(f"depth must be 6n+2 (8, 14, 20, ...; the paper's are {paper}), got {depth}")
-
-
-def he_initialization(net: nn.Module) -> None:
-    """Zero-mean normal weights of variance 2 / fan_in, zero biases (the paper's reference 13)."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    check_choice("shortcut", shortcut, shortcuts)
+    check_positive(in_channels=in_channels, num_classes=num_classes, width=width)

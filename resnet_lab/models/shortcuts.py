@@ -26,13 +26,15 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     )
 
 
-def shortcut_connection(option: str, in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """The shortcut of one residual block.
+def shortcut_connection(option: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """The shortcut of one residual block, or None for `none`, a plain one.
 
     `A` pads where the dimensions increase, `B` projects there, `C` projects everywhere; where nothing
     changes shape, A and B are the identity. It maps (N, in_channels, H, W) to
     (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
+    if option == "none":
+        return None
     same_shape = in_channels == out_channels and stride == 1
     if option == "C" or (option == "B" and not same_shape):
         return projection(in_channels, out_channels, stride)

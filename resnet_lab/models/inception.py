@@ -1,0 +1,80 @@
+"""The inception module ("Going Deeper with Convolutions", Szegedy et al., 2014), naive and with bottlenecks."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from resnet_lab.checks import check_choice, check_positive
+from resnet_lab.models.blocks import he_initialization, head
+
+MODULES = ("naive", "bottleneck")
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Branches(nn.ModuleList):
+    """The outputs of several branches, one after the other in their channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self], 1)
+
+
+def naive_module(in_channels: int, width: int) -> tuple[Branches, int]:
+    """Figure 2a: 1x1, 3x3 and 5x5 convolutions beside a pooling; also its output's number of channels, which the
+    pooling makes larger than its input's."""
+    branches = (
+        convolution(in_channels, width, 1),
+        convolution(in_channels, 2 * width, 3),
+        convolution(in_channels, width // 2, 5),
+        nn.MaxPool2d(3, stride=1, padding=1),
+    )
+    return Branches(branches), in_channels + width + 2 * width + width // 2
+
+
+def bottleneck_module(in_channels: int, width: int) -> tuple[Branches, int]:
+    """Figure 2b: 1x1 convolutions before the 3x3 and the 5x5 and after the pooling keep the channels few."""
+    branches = (
+        convolution(in_channels, width, 1),
+        nn.Sequential(convolution(in_channels, width, 1), convolution(width, 2 * width, 3)),
+        nn.Sequential(convolution(in_channels, width // 4, 1), convolution(width // 4, width // 2, 5)),
+        nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), convolution(in_channels, width // 2, 1)),
+    )
+    return Branches(branches), 4 * width
+
+
+def inception(
+    module: str, in_channels: int = 3, num_classes: int = 10, width: int = 16, modules: int = 2
+) -> nn.Sequential:
+    """A net of inception modules for small images, from (N, in_channels, H, W) to (N, num_classes) logits.
+
+    A 3x3 stem, three stages of `modules` modules with a pooling to half the resolution between them, global
+    average pooling and a linear head. The first stage's modules have `width` 1x1, 2 `width` 3x3 and `width` / 2
+    5x5 filters, as the first of GoogLeNet has with 64; the next stages have twice and four times as many.
+
+    Raises:
+        ValueError: the module is unknown, a size is not a positive integer, or width is not a multiple of 4.
+    """
+    check_choice("module", module, MODULES)
+    check_positive(in_channels=in_channels, num_classes=num_classes, width=width, modules=modules)
+    if width % 4:
+        raise ValueError(f"width must be a multiple of 4, got {width}")
+    make = naive_module if module == "naive" else bottleneck_module
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=convolution(in_channels, 4 * width, 3))
+    channels = 4 * width
+    for number in range(3):
+        stage = nn.Sequential() if number == 0 else nn.Sequential(nn.MaxPool2d(3, stride=2, padding=1))
+        for _ in range(modules):
+            block, channels = make(channels, width * 2**number)
+            stage.append(block)
+        layers[f"stage{number + 1}"] = stage
+    layers["head"] = head(channels, num_classes)
+    net = nn.Sequential(layers)
+    he_initialization(net)
+    return net

@@ -1,0 +1,60 @@
+"""The ImageNet networks of Table 1, plain or residual."""
+
+from collections import OrderedDict
+from functools import partial
+
+from torch import nn
+
+from resnet_lab.checks import check_choice, check_positive
+from resnet_lab.models.blocks import BasicBlock, Bottleneck, MakeBlock, he_initialization, head, stage
+from resnet_lab.models.shortcuts import SHORTCUTS
+from resnet_lab.models.stems import check_stem, resnet_stem
+
+BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+DEPTHS = BASIC | BOTTLENECK  # blocks in conv2_x to conv5_x
+
+
+def resnet_imagenet(
+    depth: int,
+    shortcut: str,
+    in_channels: int = 3,
+    num_classes: int = 1000,
+    stride_in: str = "1x1",
+    stem: str = "imagenet",
+    width: int = 64,
+) -> nn.Sequential:
+    """A net of Table 1, from (N, in_channels, H, W) to (N, num_classes) logits; the paper's images are 224x224.
+
+    A stem and four stages, conv2_x to conv5_x, of basic blocks (18 and 34 layers) or bottlenecks (50, 101 and
+    152), the last three halving the resolution; global average pooling and a linear head. `shortcut` is `none`
+    for the plain net, or the option A, B or C of Section 4.1. `stride_in` is the convolution of a bottleneck
+    that strides, `1x1` in the paper and `3x3` in torchvision. `stem` is `imagenet`, or `cifar` for images of
+    some 32 pixels. The paper's width is 64. Weights are drawn by He initialization.
+
+    Raises:
+        ValueError: depth is none of the paper's, a choice is unknown, or a size is not a positive integer.
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}, got {depth!r}")
+    check_choice("shortcut", shortcut, SHORTCUTS)
+    check_choice("stride_in", stride_in, ("1x1", "3x3"))
+    check_stem(stem)
+    check_positive(in_channels=in_channels, num_classes=num_classes, width=width)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=resnet_stem(stem, in_channels, width))
+    channels, out_channels = width, width if depth in BASIC else 4 * width
+    for number, blocks in enumerate(DEPTHS[depth], start=1):
+        layers[f"stage{number}"] = stage(
+            block(depth, shortcut, stride_in), channels, out_channels, blocks, stride=1 if number == 1 else 2
+        )
+        channels, out_channels = out_channels, 2 * out_channels
+    layers["head"] = head(channels, num_classes)
+    net = nn.Sequential(layers)
+    he_initialization(net)
+    return net
+
+
+def block(depth: int, shortcut: str, stride_in: str) -> MakeBlock:
+    if depth in BASIC:
+        return partial(BasicBlock, shortcut=shortcut)
+    return partial(Bottleneck, shortcut=shortcut, stride_in=stride_in)

@@ -1,0 +1,114 @@
+"""Nets that the paper is measured against and torchvision has; `stem=cifar` fits them to images of some 32 pixels.
+
+Their keys in a state dict are torchvision's, and so is their initialization.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision import models
+
+from resnet_lab.checks import check_positive
+from resnet_lab.models.auxiliary import WithAuxiliary
+from resnet_lab.models.stems import check_stem
+
+VGG_DEPTHS = (11, 13, 16, 19)
+
+
+def vgg(
+    depth: int, batch_norm: bool = False, in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet"
+) -> nn.Module:
+    """VGG-11, 13, 16 or 19 (Simonyan and Zisserman, 2014), (N, in_channels, H, W) to (N, num_classes) logits.
+
+    `stem=cifar` leaves the convolutions as they are, rounds odd sizes up where it pools, and averages to 1x1
+    instead of 7x7 before the linear layers.
+
+    Raises:
+        ValueError: the depth or the stem is unknown, or a size is not a positive integer.
+    """
+    if depth not in VGG_DEPTHS:
+        raise ValueError(f"depth must be one of {', '.join(map(str, VGG_DEPTHS))}, got {depth!r}")
+    check_switch("batch_norm", batch_norm)
+    check(stem, in_channels, num_classes)
+    net: Any = getattr(models, f"vgg{depth}{'_bn' if batch_norm else ''}")(num_classes=num_classes)
+    net.features[0] = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1)
+    # as torchvision does it
+    nn.init.kaiming_normal_(net.features[0].weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(net.features[0].bias)
+    if stem == "cifar":
+        for layer in net.features:
+            if isinstance(layer, nn.MaxPool2d):
+                layer.ceil_mode = True
+        net.avgpool = nn.AdaptiveAvgPool2d(1)
+        net.classifier[0] = nn.Linear(512, 4096)
+    return net  # type: ignore[no-any-return]
+
+
+def alexnet(in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet") -> nn.Module:
+    """AlexNet (Krizhevsky, 2014), from (N, in_channels, H, W) to (N, num_classes) logits.
+
+    `stem=cifar` is a 3x3 convolution in place of the 11x11 with stride 4, and averages to 1x1 instead of 6x6.
+
+    Raises:
+        ValueError: the stem is unknown, or a size is not a positive integer.
+    """
+    check(stem, in_channels, num_classes)
+    net: Any = models.alexnet(num_classes=num_classes)
+    if stem == "imagenet":
+        net.features[0] = nn.Conv2d(in_channels, 64, kernel_size=11, stride=4, padding=2)
+    else:
+        net.features[0] = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1)
+        net.avgpool = nn.AdaptiveAvgPool2d(1)
+        net.classifier[1] = nn.Linear(256, 4096)
+    return net  # type: ignore[no-any-return]
+
+
+class GoogLeNet(models.GoogLeNet):  # type: ignore[misc]
+    """Says in training what its auxiliary classifiers say, too."""
+
+    auxiliary_weight: float
+
+    def eager_outputs(self, x: Tensor, aux2: Tensor | None, aux1: Tensor | None) -> Tensor | WithAuxiliary:
+        if aux1 is None or aux2 is None:
+            return x
+        return WithAuxiliary(x, (aux1, aux2), self.auxiliary_weight)
+
+
+def googlenet(
+    auxiliary: bool = True,
+    auxiliary_weight: float = 0.3,
+    in_channels: int = 3,
+    num_classes: int = 1000,
+    stem: str = "imagenet",
+) -> nn.Module:
+    """GoogLeNet (Szegedy et al., 2014) with batch normalization; shapes as for `vgg`.
+
+    In training, two auxiliary classifiers add `auxiliary_weight` times their losses. torchvision's has 3x3
+    convolutions where the original has 5x5. `stem=cifar` is a 3x3 convolution, without the first pooling.
+
+    Raises:
+        ValueError: the stem is unknown, a size is not a positive integer, or the weight is negative.
+    """
+    check_switch("auxiliary", auxiliary)
+    check(stem, in_channels, num_classes)
+    if isinstance(auxiliary_weight, bool) or not isinstance(auxiliary_weight, int | float) or auxiliary_weight < 0:
+        raise ValueError(f"auxiliary_weight must be a number, 0 or more, got {auxiliary_weight!r}")
+    net = GoogLeNet(num_classes=num_classes, aux_logits=auxiliary, init_weights=True)
+    net.auxiliary_weight = auxiliary_weight
+    first = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    if stem == "cifar":
+        first = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
+        net.maxpool1 = nn.Identity()
+    nn.init.trunc_normal_(first.weight, std=0.01, a=-2, b=2)
+    net.conv1.conv = first
+    return net  # type: ignore[no-any-return]
+
+
+def check(stem: str, in_channels: int, num_classes: int) -> None:
+    check_stem(stem)
+    check_positive(in_channels=in_channels, num_classes=num_classes)
+
+
+def check_switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
