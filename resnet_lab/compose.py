@@ -68,14 +68,16 @@ def freeze(config: DictConfig) -> dict[str, Any]:
 def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
     """Refuse top-level keys that conf/<name>.yaml does not have, which Hydra would merge in silence."""
     base: Any = OmegaConf.to_container(OmegaConf.load(f"{CONF}/{name}.yaml"))
-    groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, dict)]
-    known = [key for key in [*base, *groups] if "override" not in key and key != "experiment"]
+    groups = dict(next(iter(entry.items())) for entry in base.pop("defaults") if isinstance(entry, dict))
+    groups.pop("experiment", None)
+    known = [key for key in [*base, *groups] if "override" not in key]
     for key in config:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
             raise UserError(f"{key} is not a key of the config; {hint}")
-    if missing := [key for key in known if key not in config and key != "hydra"]:
+    optional = {"hydra", *(group for group, chosen in groups.items() if chosen is None)}
+    if missing := [key for key in known if key not in config and key not in optional]:
         raise UserError(f"{missing[0]} is missing from the config")
 
 

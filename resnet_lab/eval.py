@@ -1,9 +1,10 @@
-"""`resnet-lab-eval`: evaluate the stored weights of runs again, and hold the errors against their records."""
+"""`resnet-lab-eval`: stored weights against their records, or by one of the paper's protocols."""
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 from omegaconf import DictConfig
@@ -11,14 +12,25 @@ from omegaconf import DictConfig
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.compose import CONF, check_keys, register_resolvers, to_plain
 from resnet_lab.quiet import silence
-from resnet_lab.record import Run, hash_of_run
+from resnet_lab.record import Run, hash_of, hash_of_run, note_evaluation
 from resnet_lab.report.results import find_runs
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
+    from resnet_lab.classifier import Classifier
+    from resnet_lab.data import ImageData
+    from resnet_lab.protocols import Member
+
 # Errors are counts over a number of images, so a true one comes back to the last digit.
 TOLERANCE = 1e-9
+
+
+class Stored(NamedTuple):
+    """A run and one of its checkpoints."""
+
+    run: Run
+    checkpoint: Path
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="eval")
@@ -26,74 +38,91 @@ def _task(cfg: DictConfig) -> None:
     try:
         check_safe()
         check_keys(cfg, "eval")
-        outcomes = [hold_against_record(Run(path), to_plain(cfg.trainer)) for path in chosen(cfg.runs)]
+        config = {str(key): to_plain(cfg[key]) for key in cfg if key != "hydra"}
+        sys.exit(perform(config))
     except (UserError, ValueError) as error:
         sys.exit(f"resnet-lab-eval: {error}")
-    sys.exit(0 if True in outcomes and False not in outcomes else 1)
 
 
-def chosen(runs: str | Iterable[str]) -> list[Path]:
-    """The run directories at and under the paths.
+def perform(config: dict[str, Any]) -> int:
+    """Evaluate what the config names, and return the exit code.
+
+    Raises:
+        UserError, ValueError: settings that do not fit, or weights that cannot be evaluated.
+    """
+    if not isinstance(config["ensemble"], bool):
+        raise UserError(f"ensemble must be true or false, got {config['ensemble']!r}")
+    recorded = config["protocol"].get("name") == "recorded"
+    if (config["runs"] is None) == (config["weights"] is None):
+        raise UserError("runs=PATH or weights=FILE must be given, one of them alone")
+    if config["weights"] is not None:
+        return evaluate_weights(config)
+    if config.get("model") or config.get("data"):
+        raise UserError("model and data go with weights=FILE; runs have their own")
+    found = chosen(config["runs"])
+    if recorded:
+        if config["ensemble"]:
+            raise UserError("ensemble=true needs a protocol: center_crop, ten_crop or multi_scale")
+        outcomes = [hold_against_record(stored, config["trainer"]) for stored in found]
+        return 0 if True in outcomes and False not in outcomes else 1
+    return evaluate_runs(found, config)
+
+
+def chosen(runs: str | Iterable[str]) -> list[Stored]:
+    """The runs at and under the paths, with the checkpoint that a path names or the last.
 
     Raises:
         UserError: there are none.
     """
-    paths = [Path(path).expanduser() for path in ([runs] if isinstance(runs, str) else runs)]
+    paths = [Path(path).expanduser() for path in as_list(runs)]
     if missing := [str(path) for path in paths if not path.exists()]:
         raise UserError(f"runs: {missing[0]} does not exist")
-    found = sorted({run for path in paths for run in find_runs(path.resolve()) if Run(run).record_path.exists()})
+    found: dict[Path, Stored] = {}
+    for path in (path.resolve() for path in paths):
+        for directory in [path.parents[1]] if path.is_file() else sorted(find_runs(path)):
+            run = Run(directory)
+            if run.record_path.exists():
+                found[directory] = Stored(run, path if path.is_file() else run.checkpoint_path)
     if not found:
         raise UserError(f"runs: there are none in {', '.join(map(str, paths))}")
-    return found
+    return list(found.values())
 
 
-def hold_against_record(run: Run, trainer: dict[str, Any]) -> bool | None:
+def as_list(runs: str | Iterable[str]) -> list[str]:
+    return [runs] if isinstance(runs, str) else list(runs)
+
+
+def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
     """Print each error as recorded and as evaluated now; return whether all agree, None if there are none."""
+    run = stored.run
     try:
         record = run.record()
         if run.status() != "completed" or record["config"].get("job") != "train":
-            print(f"{run.directory}: {run.status()}, nothing to evaluate")
+            say(f"{run.directory}: {run.status()}, nothing to evaluate")
             return None
-        errors = evaluate(run, record, trainer)
+        errors = evaluate(stored, record, trainer)
         differ = {key for key, error in errors.items() if not abs(float(record[key]) - error) < TOLERANCE}
     except Exception as error:  # whatever an edited record leads to; the other runs are to be evaluated
-        print(f"{run.directory}: {type(error).__name__}: {error}")
+        say(f"{run.directory}: {type(error).__name__}: {error}")
         return False
-    print(f"{run.directory}: {'NOT as recorded' if differ else 'as recorded'}")
+    say(f"{run.directory}: {'NOT as recorded' if differ else 'as recorded'}")
     for key, value in errors.items():
-        print(f"  {key} {value:.4f} %" + (f", recorded as {record[key]}" if key in differ else ""))
+        say(f"  {key} {value:.4f} %" + (f", recorded as {record[key]}" if key in differ else ""))
     return not differ
 
 
-def evaluate(run: Run, record: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
+def evaluate(stored: Stored, record: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
     """The errors of the stored weights, in percent, under the record's names.
 
     Raises:
         UserError: the weights are damaged, or not of the last iteration, or the images are others.
     """
-    import torch  # not needed for --help
-
-    from resnet_lab.build import build
-    from resnet_lab.checkpoint import read_checkpoint
-    from resnet_lab.training import build_all
-
-    silence()
-    checkpoint = read_checkpoint(run.checkpoint_path) if run.checkpoint_path.exists() else None
-    if checkpoint is None:
-        raise UserError(f"{run.checkpoint_path} is missing or damaged")
-    if checkpoint["global_step"] != record["iterations"]:
-        raise UserError(f"the weights are of iteration {checkpoint['global_step']}, not {record['iterations']}")
-    if checkpoint["callbacks"]["Curves"]["run"] != hash_of_run(record["config"]):
-        raise UserError("the weights are not of the config in the record")
-    torch.set_num_threads(record["threads"])
-    data, classifier = build_all(record["config"])
+    data, classifier, iteration = load(stored, record)
+    if iteration != record["iterations"]:
+        raise UserError(f"the weights are of iteration {iteration}, not {record['iterations']}")
     data.prepare()
-    if data.checksum != record["data"]["sha256"]:
-        raise UserError(f"the images are not those of the record (sha256 {data.checksum[:12]})")
-    classifier.load_state_dict(checkpoint["state_dict"])
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    settings = settings | {"precision": record["config"]["trainer"]["precision"]}
-    trainer: Trainer = build("trainer", settings, use_distributed_sampler=False, **quiet)
+    check_images(data, record)
+    trainer = make_trainer(settings | {"precision": record["config"]["trainer"]["precision"]})
     trainer.test(classifier, data, verbose=False)
     values = dict(trainer.callback_metrics)
     trainer.validate(classifier, data, verbose=False)
@@ -101,6 +130,126 @@ def evaluate(run: Run, record: dict[str, Any], settings: dict[str, Any]) -> dict
     names = {"train_error_clean": "train_clean/error", "val_error": "val/error", "test_error": "test/error"}
     names |= {"test_error_top5": "test/error_top5"} if "test/error_top5" in values else {}
     return {key: float(values[name]) for key, name in names.items()}
+
+
+def load(stored: Stored, record: dict[str, Any]) -> tuple["ImageData", "Classifier", int]:
+    """The data, not yet read, the module with the stored weights, and their iteration.
+
+    Raises:
+        UserError: the weights are damaged or of another run.
+    """
+    import torch  # not needed for --help
+
+    from resnet_lab.checkpoint import read_checkpoint
+    from resnet_lab.training import build_all
+
+    silence()
+    checkpoint = read_checkpoint(stored.checkpoint) if stored.checkpoint.exists() else None
+    if checkpoint is None:
+        raise UserError(f"{stored.checkpoint} is missing or damaged")
+    if checkpoint["callbacks"]["Curves"]["run"] != hash_of_run(record["config"]):
+        raise UserError("the weights are not of the config in the record")
+    torch.set_num_threads(record["threads"])
+    data, classifier = build_all(record["config"])
+    classifier.load_state_dict(checkpoint["state_dict"])
+    return data, classifier, int(checkpoint["global_step"])
+
+
+def check_images(data: "ImageData", record: dict[str, Any]) -> None:
+    if data.checksum != record["data"]["sha256"]:
+        raise UserError(f"the images are not those of the record (sha256 {data.checksum[:12]})")
+
+
+def make_trainer(settings: dict[str, Any]) -> "Trainer":
+    from resnet_lab.build import build
+
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer: Trainer = build("trainer", settings, use_distributed_sampler=False, **quiet)
+    return trainer
+
+
+def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
+    """Each run by the protocol, or all as one ensemble; the errors go beside the records.
+
+    Raises:
+        UserError: none of the runs is complete, or weights or images are damaged or others.
+    """
+    named = {Path(path).expanduser().resolve() for path in as_list(config["runs"])}
+    complete = [s for s in found if s.run.status() == "completed" or s.checkpoint in named]
+    for stored in found:
+        if stored not in complete:
+            say(f"{stored.run.directory}: {stored.run.status()}, left out")
+    if len(complete) < (2 if config["ensemble"] else 1):
+        raise UserError(f"runs={config['runs']} has {len(complete)} complete runs, too few")
+    members: list[Member] = []
+    facts: list[dict[str, Any]] = []
+    prepared: dict[str, ImageData] = {}  # reading them and taking their mean can take long
+    for stored in complete:
+        member, fact = make_member(stored, prepared)
+        if config["ensemble"]:
+            members.append(member)
+            facts.append(fact)
+        else:
+            note_evaluation(stored.run.directory / "evaluations.json", measure([member], config) | fact)
+    if config["ensemble"]:
+        folder = Path(os.path.commonpath([member.name for member in members]))
+        names = [os.path.relpath(member.name, folder) for member in members]
+        note_evaluation(folder / "ensembles.json", measure(members, config) | {"members": names, "of": facts})
+    return 0
+
+
+def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Member", dict[str, Any]]:
+    """The net with its stored weights, and of which run and iteration they are."""
+    from resnet_lab.protocols import Member
+
+    record = stored.run.record()
+    data, classifier, iteration = load(stored, record)
+    data = prepared.setdefault(hash_of(record["config"]["data"]), data)
+    data.prepare()
+    check_images(data, record)
+    fact = {"run": hash_of_run(record["config"]), "iteration": iteration}
+    return Member(str(stored.run.directory), classifier.net, data), fact
+
+
+def evaluate_weights(config: dict[str, Any]) -> int:
+    """The weights in a file, which has no record: for the model and the data of the config."""
+    from resnet_lab.build import build
+    from resnet_lab.protocols import Member
+    from resnet_lab.weights import load_weights
+
+    if not config.get("model") or not config.get("data"):
+        raise UserError("weights=FILE needs model=... and data=...")
+    silence()
+    data: ImageData = build("data", config["data"])
+    net = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
+    say(load_weights(net, Path(config["weights"]).expanduser()))
+    data.prepare()
+    if config["protocol"].get("name") == "recorded":
+        config["protocol"] = {"name": "center_crop", "shorter_side": None}
+    measure([Member(config["weights"], net, data)], config)
+    return 0
+
+
+def measure(members: list["Member"], config: dict[str, Any]) -> dict[str, Any]:
+    """Print the errors with their protocol, and return both."""
+    from resnet_lab import protocols
+
+    protocol = protocols.make_protocol(config["protocol"], members[0].data)
+    result = protocols.evaluate(members, protocol, make_trainer(config["trainer"]))
+    name = members[0].name if len(members) == 1 else f"ensemble of {len(members)}"
+    say(f"{name}: {protocols.describe(protocol.facts)}, {result['images']} images")
+    for key in ("error", "error_top5"):
+        if key in result:
+            say(f"  {key} {result[key]:.4f} %")
+    if result["unreadable"]:
+        say(f"  {len(result['unreadable'])} images could not be read and are left out")
+    return result
+
+
+def say(line: str) -> None:
+    """Once, however many processes there are."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(line)
 
 
 def main() -> None:

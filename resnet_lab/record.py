@@ -32,7 +32,7 @@ PATIENCE = 2.0  # seconds until a directory counts as in use
 UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
     "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra"},
-    "data": {"root", "num_workers"},
+    "data": {"root", "num_workers", "prefetch", "allow_unreadable"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
 }
 
@@ -279,3 +279,25 @@ def planned(experiment: Path) -> set[str]:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); remove it and run the sweep's command again") from error
     return set(plan)
+
+
+def note_evaluation(path: Path, result: dict[str, Any]) -> None:
+    """Add an evaluation to the file; one of the same protocol and weights is replaced."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    key = {"protocol", "run", "iteration", "members", "of"}
+    kept = [e for e in evaluations(path) if {k: e.get(k) for k in key} != {k: result.get(k) for k in key}]
+    write_atomically(path, json.dumps([*kept, result | {"evaluated": now()}], indent=2) + "\n")
+
+
+def evaluations(path: Path) -> list[dict[str, Any]]:
+    """What `resnet-lab-eval` has noted there, or nothing."""
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+            raise ValueError("not a list of evaluations")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and evaluate again") from error
+    return found

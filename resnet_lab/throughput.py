@@ -18,7 +18,7 @@ from torchvision import transforms
 
 from resnet_lab.build import build
 from resnet_lab.checks import UserError
-from resnet_lab.data import ImageData
+from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
 from resnet_lab.record import Run, write_atomically
 from resnet_lab.training import build_all, build_trainer, check_settings, set_threads
@@ -35,6 +35,8 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     set_threads(config)
     steps = config["iterations"] + WARM_UP
     data, _ = build_all(config)
+    if not isinstance(data, ImagesInMemory):
+        raise UserError(f"job=throughput needs images in memory, not data._target_={config['data']['_target_']}")
     data.prepare()
     if data.iterations_per_epoch < steps:
         raise UserError(f"{steps} iterations of data.batch_size={data.batch_size} need more data.train_images")
@@ -103,7 +105,7 @@ def bare_turn(config: dict[str, Any], data: ImageData, steps: int) -> Callable[[
     return turn
 
 
-def usual_turn(config: dict[str, Any], data: ImageData, steps: int) -> Callable[[], float]:
+def usual_turn(config: dict[str, Any], data: ImagesInMemory, steps: int) -> Callable[[], float]:
     """The tutorials' way: images transformed one by one through PIL in a worker a core, NCHW in memory."""
     net = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
     loader = DataLoader(

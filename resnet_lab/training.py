@@ -39,6 +39,8 @@ TRAINER_SETTINGS = {
     *("check_val_every_n_epoch", "val_check_interval"),
 }
 
+SMALL = 64  # pixels; of these an ImageNet stem leaves 16, and the stages an eighth of that
+
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Seed, build, fit, test; return the facts for the record."""
@@ -61,7 +63,10 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     trainer.test(classifier, data, verbose=False)
-    return results(run, config["iterations"], trainer) if trainer.is_global_zero else {}
+    unreadable = data.unreadable_everywhere()
+    if not trainer.is_global_zero:
+        return {}
+    return results(run, config["iterations"], trainer) | ({"unreadable": unreadable} if unreadable else {})
 
 
 def check_settings(config: dict[str, Any]) -> None:
@@ -135,6 +140,11 @@ def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
     schedule = build("schedule", config["schedule"])
     classifier = Classifier(net, optimizer, schedule, data.num_classes)
     check_monitor(classifier, config["data"]["holdout"])
+    if config["model"].get("stem") == "imagenet" and data.image_size <= SMALL:
+        log.warning(
+            "model.stem=imagenet shrinks images of %d pixels to next to nothing; model.stem=cifar is for these",
+            data.image_size,
+        )
     if config["runtime"]["compile"]:
         net.compile()
     return data, classifier

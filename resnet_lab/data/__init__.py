@@ -1,6 +1,17 @@
-"""The datasets, as LightningDataModules that hold their images in memory."""
+"""The datasets, as LightningDataModules."""
 
 from resnet_lab.data.datasets import CIFAR10, CIFAR100, MNIST, Digits, FashionMNIST, Synthetic
-from resnet_lab.data.module import ImageData
+from resnet_lab.data.imagenet import ImageNet
+from resnet_lab.data.module import ImageData, ImagesInMemory
 
-__all__ = ["CIFAR10", "CIFAR100", "MNIST", "Digits", "FashionMNIST", "ImageData", "Synthetic"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "Digits",
+    "FashionMNIST",
+    "ImageData",
+    "ImageNet",
+    "ImagesInMemory",
+    "Synthetic",
+]

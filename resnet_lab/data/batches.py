@@ -2,8 +2,8 @@
 
 import hashlib
 import signal
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_lab.checks import UserError
 from resnet_lab.signals import end_with_parent, handle_signals
+
+View = Callable[[Tensor], list[Tensor]]  # from (C, H, W) uint8 to what a net is to see of it, uint8, too
 
 
 class Images(NamedTuple):
@@ -25,14 +27,17 @@ class Batch(NamedTuple):
 
     `images` is (n, C, H, W), uint8 from the loader and float32 once it is on the device; `indices` say
     which images of the dataset these are. `weight` is what the mean loss over these images has to be
-    multiplied by for the mean over processes to be the mean over the global batch.
+    multiplied by for the mean over processes to be the mean over the global batch. `unreadable` names the
+    images that should be here, and why they are not. Where an image is to be seen several times, `images` is
+    a list with a tensor a view.
     """
 
-    images: Tensor
+    images: Any
     labels: Tensor
     indices: Tensor
     epoch: int
     weight: float
+    unreadable: tuple[str, ...] = ()
 
 
 class Request(NamedTuple):
@@ -44,14 +49,22 @@ class Request(NamedTuple):
 
 
 class BatchedImages(Dataset[Batch]):
-    """Looks up whole batches, so that nothing is done image by image."""
+    """Looks up whole batches, so that nothing is done image by image, unless there are several views of each."""
 
-    def __init__(self, images: Images) -> None:
-        self.images = images
+    def __init__(self, images: Images, view: View | None = None) -> None:
+        self.images, self.view = images, view
 
     def __getitem__(self, request: Request) -> Batch:
-        pixels, labels = self.images
-        return Batch(pixels[request.indices], labels[request.indices], *request)
+        pixels, labels = self.images.pixels[request.indices], self.images.labels[request.indices]
+        if self.view is None:
+            return Batch(pixels, labels, *request)
+        return Batch(stack([self.view(image) for image in pixels]), labels, *request)
+
+
+def stack(views: list[list[Tensor]]) -> Any:
+    """From each image's views to a tensor (n, C, H, W) a view; to that alone, if there is one view."""
+    tensors = [torch.stack(view) for view in zip(*views, strict=True)]
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 class TrainBatches(Sampler[Request]):
@@ -105,12 +118,20 @@ class EvaluationBatches(Sampler[Request]):
 class Loader(DataLoader[Batch]):
     """A loader of whole batches."""
 
-    def __init__(self, images: Images, batches: Sampler[Request], num_workers: int, pin_memory: bool) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Batch],
+        batches: Sampler[Request],
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        prefetch: int = 2,
+    ) -> None:
         super().__init__(
-            BatchedImages(images),
+            dataset,
             sampler=batches,
             batch_size=None,
             num_workers=num_workers,
+            prefetch_factor=prefetch if num_workers else None,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             worker_init_fn=end_with_trainer,

@@ -11,10 +11,10 @@ from torchvision import datasets as torchvision_datasets
 from resnet_lab.checks import check_positive
 from resnet_lab.data.batches import Images, generator
 from resnet_lab.data.files import check_md5, download, read_cifar_binary, read_idx_images
-from resnet_lab.data.module import ImageData
+from resnet_lab.data.module import ImagesInMemory
 
 
-class Digits(ImageData):
+class Digits(ImagesInMemory):
     """scikit-learn's handwritten digits, 8x8: 1437 to train on and 360 to test on; nothing to download."""
 
     in_channels, num_classes, image_size = 1, 10, 8
@@ -28,7 +28,7 @@ class Digits(ImageData):
         return Images(pixels[train], labels[train]), Images(pixels[test], labels[test])
 
 
-class MNIST(ImageData):
+class MNIST(ImagesInMemory):
     """Handwritten digits, 28x28: 60,000 and 10,000.
 
     Takes the IDX files (plain or .gz) from `root/MNIST/raw`, as torchvision lays them, or from root
@@ -54,7 +54,7 @@ class FashionMNIST(MNIST):
     source = torchvision_datasets.FashionMNIST
 
 
-class CIFAR10(ImageData):
+class CIFAR10(ImagesInMemory):
     """Photographs, 32x32: 50,000 and 10,000.
 
     Takes the binary version's folder (`cifar-10-batches-bin`) under root as it is, or the Python
@@ -102,7 +102,7 @@ class CIFAR100(CIFAR10):
     label_bytes = 2
 
 
-class Synthetic(ImageData):
+class Synthetic(ImagesInMemory):
     """Noisy copies of one random picture a class, for smoke tests: learnable, and made in memory."""
 
     def __init__(

@@ -1,25 +1,41 @@
-"""A dataset of images that fit in memory, ready for a Trainer."""
+"""What a Trainer needs of a dataset, wherever its images are; and datasets that fit in memory."""
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from resnet_lab.checks import UserError, check_at_least, check_choice, check_positive
 from resnet_lab.data.augment import crop_and_flip
-from resnet_lab.data.batches import Batch, EvaluationBatches, Images, Loader, TrainBatches, TrainLoader, generator
+from resnet_lab.data.batches import (
+    Batch,
+    BatchedImages,
+    EvaluationBatches,
+    Images,
+    Loader,
+    TrainBatches,
+    TrainLoader,
+    View,
+    generator,
+)
+
+log = logging.getLogger(__name__)
 
 # One split for all seeds, so that runs that differ in their seed alone validate on the same images.
 HOLDOUT_SEED = 0
 
+Part = TypeVar("Part", bound=tuple[Any, ...])  # a named tuple with `labels` and what else there is an image
+
 
 class ImageData(LightningDataModule, ABC):
-    """Training, validation and test images as uint8 in memory, normalized and augmented batch by batch
-    after their transfer to the device.
+    """Training, validation and test images, normalized and augmented batch by batch after their transfer to the
+    device.
 
     Args:
         root: the folder of the dataset's files.
@@ -27,21 +43,23 @@ class ImageData(LightningDataModule, ABC):
         eval_batch_size: images a step of evaluation, in each process.
         holdout: images taken from the training set to validate on; 0 validates on the test set and
             trains on all images, the paper's final protocol.
-        mean: what is subtracted, computed from the training images: per_pixel (the paper) or per_channel.
-        crop_padding: pixels of padding for random crops in training; 0 for none.
+        mean: what is subtracted, computed from the training images: per_pixel (the paper) or per_channel; or a
+            number a channel, on the scale [0, 1].
         flip: mirror half of the training images.
         num_workers: loader processes; 0 is the fastest for images in memory.
         seed: of the order and the augmentation.
         subset: train on so many of the training images, the same for all seeds; None for all.
+        std: what is divided by after the mean is subtracted, a number a channel; None, as the paper, for nothing.
 
     Raises:
         ValueError: a setting is out of its range.
-        UserError: files are missing, truncated or corrupted, or there are no more images than `holdout`.
+        UserError: files are missing, truncated or corrupted, or there are too few images.
     """
 
     in_channels: int
     num_classes: int
     image_size: int
+    prefetch = 2
 
     def __init__(
         self,
@@ -49,57 +67,78 @@ class ImageData(LightningDataModule, ABC):
         batch_size: int = 128,
         eval_batch_size: int = 500,
         holdout: int = 0,
-        mean: str = "per_pixel",
-        crop_padding: int = 0,
+        mean: Any = "per_pixel",
         flip: bool = False,
         num_workers: int = 0,
         seed: int = 0,
         subset: int | None = None,
+        std: list[float] | None = None,
     ) -> None:
         super().__init__()
         check_positive(batch_size=batch_size, eval_batch_size=eval_batch_size)
-        check_at_least(0, holdout=holdout, crop_padding=crop_padding, num_workers=num_workers, seed=seed)
+        check_at_least(0, holdout=holdout, num_workers=num_workers, seed=seed)
         if not isinstance(flip, bool):
             raise ValueError(f"flip must be true or false, got {flip!r}")
         if not isinstance(root, str):
             raise ValueError(f"root must be a folder, got {root!r}")
-        check_choice("mean", mean, ("per_pixel", "per_channel"))
-        self.root = Path(root).expanduser()
-        self.batch_size, self.eval_batch_size, self.holdout = batch_size, eval_batch_size, holdout
-        self.mean_kind, self.crop_padding, self.flip = mean, crop_padding, flip
-        self.num_workers, self.seed = num_workers, seed
         if subset is not None:
             check_positive(subset=subset)
-        self.subset = subset
-        self.train: Images | None = None
+        if not isinstance(mean, list):
+            check_choice("mean", mean, ("per_pixel", "per_channel"))
+        self.root = Path(root).expanduser()
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.holdout, self.subset = holdout, subset
+        self.flip, self.num_workers, self.seed = flip, num_workers, seed
+        self.mean_given, self.std_given = mean, std
+        self.train: Any = None
+        self.unreadable: set[str] = set()
 
     @abstractmethod
-    def load(self) -> tuple[Images, Images]:
-        """The training and the test images."""
+    def load(self) -> tuple[Any, Any]:
+        """The training and the test images, as named tuples with `labels` (N,)."""
+
+    @abstractmethod
+    def fingerprint(self, *parts: Any) -> str:
+        """A sha256 by which to know the images again."""
+
+    @abstractmethod
+    def dataset(self, part: Any, training: bool = False, view: View | None = None) -> Dataset[Batch]:
+        """The images to train on, to evaluate on, or as `view` shows them."""
+
+    @abstractmethod
+    def mean_of(self, train: Any, kind: str) -> Tensor:
+        """The mean of the training images on the scale [0, 1], per_pixel (C, H, W) or per_channel (C, 1, 1)."""
+
+    @abstractmethod
+    def augment(self, images: Tensor, batch: Batch) -> Tensor:
+        """What is done in training on the device, with the images (n, C, H, W) of a batch, normalized."""
+
+    def check_loaded(self, train: Any, test: Any) -> None:
+        """Raise UserError unless the images are what they should be."""
 
     def prepare(self) -> None:
         """Read the files, split and take the mean; once, before the Trainer starts."""
         if self.train is not None:
             return
         everything, self.test = self.load()
-        self._check_shapes(everything, self.test)
+        self.check_loaded(everything, self.test)
         if self.subset is not None:
-            everything = self._part(everything, self.subset)
+            if self.subset > len(everything.labels):
+                raise UserError(
+                    f"data.subset must not exceed the {len(everything.labels)} training images, got {self.subset}"
+                )
+            everything = split(everything, self.subset)[1]
         if self.holdout >= len(everything.labels):
             raise UserError(
                 f"data.holdout must be below the {len(everything.labels)} training images, got {self.holdout}"
             )
-        self.checksum = checksum(everything, self.test)
+        self.checksum = self.fingerprint(everything, self.test)
         self.train, self.val = split(everything, self.holdout) if self.holdout else (everything, self.test)
-        self.mean = mean_image(self.train.pixels, self.mean_kind)
+        given, std = self.mean_given, self.std_given
+        self.mean = self._numbers("mean", given) if isinstance(given, list) else self.mean_of(self.train, given)
+        self.std = None if std is None else self._numbers("std", std)
 
-    def _part(self, images: Images, subset: int) -> Images:
-        count = len(images.labels)
-        if subset > count:
-            raise UserError(f"data.subset must not exceed the {count} training images, got {subset}")
-        return split(images, subset)[1]
-
-    def train_images(self) -> Images:
+    def train_images(self) -> Any:
         """What there is to train on, once it is read."""
         if self.train is None:
             raise RuntimeError("prepare() has not been called")
@@ -109,9 +148,105 @@ class ImageData(LightningDataModule, ABC):
     def iterations_per_epoch(self) -> int:
         return -(-len(self.train_images().labels) // self.batch_size)
 
-    def _check_shapes(self, *parts: Images) -> None:
+    @property
+    def rank_and_world_size(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        train = self.train_images()
+        batches = TrainBatches(len(train.labels), self.batch_size, self.seed, *self.rank_and_world_size)
+        dataset = self.dataset(train, training=True)
+        return TrainLoader(dataset, batches, self.num_workers, self._pin_memory, self.prefetch)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation_loader(self.val)
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """The test images, and the training images as they are, without augmentation."""
+        return [self._evaluation_loader(self.test), self._evaluation_loader(self.train_images())]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        self.note_unreadable(batch)
+        if not len(batch.labels):
+            raise UserError(f"none of the {len(batch.unreadable)} images of a batch can be read")
+        images = self.normalize(batch.images)
+        if self.trainer and self.trainer.training:
+            images = self.augment(images, batch)
+        if self.trainer:  # the precision that it trains in
+            images = self.trainer.precision_plugin.convert_input(images)
+        return batch._replace(images=images)
+
+    def note_unreadable(self, batch: Batch) -> None:
+        """Say which images could not be read, once; where all can there is nothing to say."""
+
+    def unreadable_everywhere(self) -> list[str]:
+        """What the processes have found, together."""
+        of_all = [self.unreadable]
+        if torch.distributed.is_initialized():
+            of_all = [set() for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(of_all, self.unreadable)
+        return sorted(set().union(*of_all))
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """From (N, C, H, W) uint8 to float32 in [0, 1] less the mean, over the standard deviation if there is one.
+
+        A mean per pixel is taken per channel where the images have another size.
+        """
+        self.mean = mean = self.mean.to(pixels.device)
+        if mean.shape[1:] not in ((1, 1), pixels.shape[2:]):
+            mean = mean.mean((1, 2), keepdim=True)
+        images = pixels.float().div_(255).sub_(mean)
+        return images if self.std is None else images.div_(self.std.to(pixels.device))
+
+    def _evaluation_loader(self, part: Any) -> DataLoader[Batch]:
+        batches = EvaluationBatches(len(part.labels), self.eval_batch_size, *self.rank_and_world_size)
+        return Loader(self.dataset(part), batches, self.num_workers, self._pin_memory, self.prefetch)
+
+    @property
+    def _pin_memory(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _numbers(self, name: str, values: Any) -> Tensor:
+        """(C, 1, 1) of a number a channel."""
+        numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        if not numbers or len(values) != self.in_channels or (name == "std" and min(values) <= 0):
+            positive = " above zero" if name == "std" else ""
+            raise UserError(f"data.{name} must be a list of {self.in_channels} numbers{positive}, got {values!r}")
+        return torch.tensor(values, dtype=torch.float32)[:, None, None]
+
+
+class ImagesInMemory(ImageData):
+    """Images as uint8 in memory.
+
+    Args:
+        crop_padding: pixels of padding for random crops in training; 0 for none.
+        settings: those of every dataset.
+    """
+
+    def __init__(self, crop_padding: int = 0, **settings: Any) -> None:
+        super().__init__(**settings)
+        check_at_least(0, crop_padding=crop_padding)
+        self.crop_padding = crop_padding
+
+    @abstractmethod
+    def load(self) -> tuple[Images, Images]:
+        """The training and the test images."""
+
+    def fingerprint(self, *parts: Images) -> str:
+        return checksum(*parts)
+
+    def dataset(self, part: Images, training: bool = False, view: View | None = None) -> Dataset[Batch]:
+        return BatchedImages(part, view)
+
+    def mean_of(self, train: Images, kind: str) -> Tensor:
+        return mean_image(train.pixels, kind)
+
+    def augment(self, images: Tensor, batch: Batch) -> Tensor:
+        return crop_and_flip(images, self.crop_padding, self.flip, self.seed, batch.epoch, batch.indices)
+
+    def check_loaded(self, train: Images, test: Images) -> None:
         shape = (self.in_channels, self.image_size, self.image_size)
-        for images in parts:
+        for images in (train, test):
             if tuple(images.pixels.shape[1:]) != shape:
                 raise UserError(
                     f"the images in {self.root} have shape {tuple(images.pixels.shape[1:])}, those of "
@@ -122,51 +257,12 @@ class ImageData(LightningDataModule, ABC):
                 f"data.crop_padding must not exceed the image size {self.image_size}, got {self.crop_padding}"
             )
 
-    @property
-    def rank_and_world_size(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        train = self.train_images()
-        size = len(train.labels)
-        batches = TrainBatches(size, self.batch_size, self.seed, *self.rank_and_world_size)
-        return TrainLoader(train, batches, self.num_workers, self._pin_memory)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self._evaluation_loader(self.val)
-
-    def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """The test images, and the training images as they are, without augmentation."""
-        return [self._evaluation_loader(self.test), self._evaluation_loader(self.train_images())]
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        images = self.normalize(batch.images)
-        if self.trainer and self.trainer.training:
-            images = crop_and_flip(images, self.crop_padding, self.flip, self.seed, batch.epoch, batch.indices)
-        if self.trainer:  # the precision that it trains in
-            images = self.trainer.precision_plugin.convert_input(images)
-        return batch._replace(images=images)
-
-    def normalize(self, pixels: Tensor) -> Tensor:
-        """From uint8 to float32 in [0, 1] less the mean."""
-        self.mean = self.mean.to(pixels.device)
-        return pixels.float().div_(255).sub_(self.mean)
-
-    def _evaluation_loader(self, images: Images) -> DataLoader[Batch]:
-        batches = EvaluationBatches(len(images.labels), self.eval_batch_size, *self.rank_and_world_size)
-        return Loader(images, batches, self.num_workers, self._pin_memory)
-
-    @property
-    def _pin_memory(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
-
-def split(images: Images, holdout: int) -> tuple[Images, Images]:
-    """The images less `holdout` random ones, and those."""
-    order = torch.randperm(len(images.labels), generator=generator(HOLDOUT_SEED))
-    held_out, rest = order[:holdout].sort().values, order[holdout:].sort().values
-    pixels, labels = images
-    return Images(pixels[rest], labels[rest]), Images(pixels[held_out], labels[held_out])
+def split(part: Part, count: int) -> tuple[Part, Part]:
+    """The images less `count` random ones, and those."""
+    order = torch.randperm(len(part.labels), generator=generator(HOLDOUT_SEED))  # type: ignore[attr-defined]
+    taken, rest = order[:count].sort().values, order[count:].sort().values
+    return tuple(type(part)(*(column[chosen] for column in part)) for chosen in (rest, taken))  # type: ignore
 
 
 def mean_image(pixels: Tensor, kind: str) -> Tensor:

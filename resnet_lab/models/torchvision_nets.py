@@ -112,3 +112,24 @@ def check(stem: str, in_channels: int, num_classes: int) -> None:
 def check_switch(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def fully_convolutional(net: nn.Module) -> nn.Module:
+    """The same net for images of any size: VGG's and AlexNet's linear layers become convolutions, and the class
+    scores are averaged over their positions. Nets with global average pooling are that already (Section 3.4).
+    """
+    if not isinstance(net, models.VGG | models.AlexNet):
+        return net
+    linear = [layer for layer in net.classifier if not isinstance(layer, nn.Dropout)]
+    size = net.avgpool.output_size
+    kernel = size if isinstance(size, tuple) else (size, size)
+    layers: list[nn.Module] = []
+    for layer in linear:
+        if isinstance(layer, nn.Linear):
+            channels = layer.in_features // (kernel[0] * kernel[1])
+            convolution = nn.Conv2d(channels, layer.out_features, kernel)
+            convolution.load_state_dict({"weight": layer.weight.view_as(convolution.weight), "bias": layer.bias})
+            layer, kernel = convolution, (1, 1)
+        layers.append(layer)
+    whole = nn.Sequential(net.features, *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return whole.to(next(net.parameters()).device)

@@ -1,0 +1,280 @@
+"""Folders of images too many for memory: ImageNet as torchvision lays it, or any tree with a folder a class."""
+
+import hashlib
+import importlib
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
+
+from resnet_lab.checks import UserError, check_at_least, check_positive
+from resnet_lab.data.augment import flip_some, shift_colours
+from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, Request, View, stack
+from resnet_lab.data.module import ImageData, log, split
+from resnet_lab.data.views import CenterCrop, RandomCrop
+
+CLASSES = 1000  # of ImageNet, where its folders are not at hand
+
+
+class Files(NamedTuple):
+    """Images on the disk: paths (N,) as bytes, which are few, and labels (N,) int64."""
+
+    paths: Any
+    labels: Tensor
+
+
+class Colours(NamedTuple):
+    """Of the training images' pixels, on the scale [0, 1]: mean and principal components of the colours.
+
+    mean is (3, size, size); components (3, 3) has in its columns the eigenvectors of the covariance of red, green
+    and blue, each times its eigenvalue.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+
+class ImageNet(ImageData):
+    """Photographs in `root/train/<class>/` and `root/val/<class>/`, decoded by the loader's processes.
+
+    In training a crop of `image_size` pixels is taken from the image with its shorter side resized to a random
+    length, mirrored half of the time, and its colours are shifted along their principal components (Section 3.4);
+    in evaluation the crop is the middle one, with the shorter side at `eval_shorter_side`. The validation images
+    are also the test images, as those of ImageNet have no public labels.
+
+    Args:
+        image_size: pixels of a crop's side.
+        shorter_side: the least and the most.
+        eval_shorter_side: pixels.
+        colour: standard deviation of the multiples of the principal components; 0 for none.
+        num_classes: how many there must be; None for as many as there are folders.
+        statistics_images: how many training images the mean and the components are taken from.
+        allow_unreadable: leave out images that cannot be read, and name them in the record; they end the run
+            otherwise.
+        prefetch: batches that each loader process has ready.
+        num_workers: None for as many as the process has threads.
+        settings: those of every dataset.
+
+    Raises:
+        ValueError: a setting is out of its range.
+        UserError: folders are missing or empty, classes are not as many or not the same in both, or an image
+            cannot be read.
+    """
+
+    in_channels = 3
+
+    def __init__(
+        self,
+        image_size: int = 224,
+        shorter_side: tuple[int, int] = (256, 480),
+        eval_shorter_side: int = 256,
+        colour: float = 0.1,
+        num_classes: int | None = None,
+        statistics_images: int = 10000,
+        allow_unreadable: bool = False,
+        prefetch: int = 2,
+        num_workers: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(num_workers=0 if num_workers is None else num_workers, **settings)
+        check_positive(image_size=image_size, statistics_images=statistics_images, prefetch=prefetch)
+        check_at_least(image_size, eval_shorter_side=eval_shorter_side)
+        self.shorter_side = check_sides(shorter_side, image_size)
+        if isinstance(colour, bool) or not isinstance(colour, int | float) or colour < 0:
+            raise ValueError(f"colour must be a number, 0 or more, got {colour!r}")
+        if not isinstance(allow_unreadable, bool):
+            raise ValueError(f"allow_unreadable must be true or false, got {allow_unreadable!r}")
+        if num_classes is not None:
+            check_positive(num_classes=num_classes)
+        self.image_size, self.eval_shorter_side = image_size, eval_shorter_side
+        self.colour, self.statistics_images = colour, statistics_images
+        self.allow_unreadable, self.prefetch = allow_unreadable, prefetch
+        self.workers_as_threads = num_workers is None
+        self.num_classes = num_classes or len(class_folders(self.root / "train")) or CLASSES
+        self.colours: Colours | None = None
+
+    def load(self) -> tuple[Files, Files]:
+        check_decoder()
+        if self.workers_as_threads:
+            self.num_workers = torch.get_num_threads()
+        for part in ("train", "val"):
+            check_folder(self.root, part)
+        self._check_classes()
+        return read_folder(self.root / "train"), read_folder(self.root / "val")
+
+    def fingerprint(self, *parts: Files) -> str:
+        """Of the names and sizes of all files, as their content is too much to read for that."""
+        digest = hashlib.sha256()
+        for part in parts:
+            for path in part.paths:
+                name = os.path.relpath(path, os.fsencode(self.root))
+                digest.update(b"%s %d\n" % (name, os.stat(path).st_size))
+        return digest.hexdigest()
+
+    def dataset(self, part: Files, training: bool = False, view: View | None = None) -> Dataset[Batch]:
+        if training:
+            return ImageFiles(part, random_crop=RandomCrop(self.shorter_side, self.image_size, self.seed))
+        return ImageFiles(part, view or CenterCrop(self.eval_shorter_side, self.image_size))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        if self.colour and self.colours is None:
+            self.colours = self._statistics()
+        return super().train_dataloader()
+
+    def mean_of(self, train: Files, kind: str) -> Tensor:
+        self.colours = self._statistics()
+        mean = self.colours.mean
+        return mean if kind == "per_pixel" else mean.mean((1, 2), keepdim=True)
+
+    def augment(self, images: Tensor, batch: Batch) -> Tensor:
+        if self.flip:
+            images = flip_some(images, self.seed, batch.epoch, batch.indices)
+        if self.colour and self.colours:
+            components = self.colour * self.colours.components.to(images.device)
+            images = shift_colours(images, components, self.seed, batch.epoch, batch.indices)
+        return images
+
+    def note_unreadable(self, batch: Batch) -> None:
+        for name in batch.unreadable:
+            if name not in self.unreadable:
+                log.warning("cannot be read: %s", name)
+        self.unreadable.update(batch.unreadable)
+        if self.unreadable and not self.allow_unreadable:
+            raise UserError(
+                f"{len(self.unreadable)} image(s) cannot be read, the first is {min(self.unreadable)}; mend or "
+                "remove it, or set data.allow_unreadable=true to leave such images out"
+            )
+
+    def _check_classes(self) -> None:
+        classes, others = (class_folders(self.root / part) for part in ("train", "val"))
+        if different := sorted(set(classes) ^ set(others)):
+            raise UserError(
+                f"the classes in {self.root}/train ({len(classes)}) and {self.root}/val ({len(others)}) are not "
+                f"the same: {', '.join(different[:3])} is in one of them alone"
+            )
+        if len(classes) != self.num_classes:
+            raise UserError(
+                f"data.num_classes={self.num_classes}, but {self.root}/train has {len(classes)} folders"
+            )
+
+    def _statistics(self) -> Colours:
+        """From as many of the training images as `statistics_images` says, the same for all seeds."""
+        train: Files = self.train
+        few = train
+        if self.statistics_images < len(train.labels):
+            few = split(train, self.statistics_images)[1]
+        loader = Loader(self.dataset(few), EvaluationBatches(len(few.labels), 100, 0, 1), self.num_workers)
+        total = torch.zeros(3, self.image_size, self.image_size, dtype=torch.int64)
+        products, count = torch.zeros(3, 3, dtype=torch.float64), 0
+        for batch in loader:
+            self.note_unreadable(batch)
+            if not len(batch.labels):
+                continue
+            total += batch.images.sum(0, dtype=torch.int64)
+            pixels = batch.images.transpose(0, 1).reshape(3, -1).double()
+            products += pixels @ pixels.T
+            count += len(batch.images)
+        if not count:
+            raise UserError(f"none of {len(few.labels)} images in {self.root}/train can be read")
+        mean = total.double() / count
+        colour = mean.mean((1, 2))
+        covariance = products / (count * self.image_size**2) - torch.outer(colour, colour)
+        values, vectors = torch.linalg.eigh(covariance / 255**2)
+        return Colours((mean / 255).float(), (vectors * values).float())
+
+
+class ImageFiles(Dataset[Batch]):
+    """Reads and shows the images of a batch one by one, and says which cannot be read."""
+
+    def __init__(self, files: Files, view: View | None = None, random_crop: RandomCrop | None = None) -> None:
+        self.files, self.view, self.random_crop = files, view, random_crop
+
+    def __getitem__(self, request: Request) -> Batch:
+        shown, kept, unreadable = [], [], []
+        for place, index in enumerate(request.indices):
+            path = os.fsdecode(self.files.paths[index])
+            try:
+                shown.append(self._show(read_image(path), request.epoch, index))
+                kept.append(place)
+            except (OSError, RuntimeError, ValueError) as error:
+                unreadable.append(f"{path} ({reason(error)})")
+        indices = request.indices[torch.tensor(kept, dtype=torch.int64)]
+        images = stack(shown) if shown else torch.empty(0)
+        return Batch(images, self.files.labels[indices], indices, *request[1:], tuple(unreadable))
+
+    def _show(self, image: Tensor, epoch: int, index: Tensor) -> list[Tensor]:
+        if self.random_crop is not None:
+            return self.random_crop(image, epoch, index)
+        assert self.view is not None
+        return self.view(image)
+
+
+def read_image(path: str) -> Tensor:
+    """(3, H, W) uint8.
+
+    Raises:
+        OSError, RuntimeError, ValueError: there is no whole image of 8 bits a colour.
+    """
+    from torchcodec.decoders import decode_image  # it must fit torch's version, which other data do not need
+
+    content = np.fromfile(path, np.uint8)
+    if not content.size:
+        raise ValueError("the file is empty")
+    image = decode_image(torch.from_numpy(content), mode="RGB")
+    if image.ndim != 3 or image.dtype != torch.uint8:
+        raise ValueError(f"not one image of 8 bits a colour: {tuple(image.shape)} {image.dtype}")
+    return image
+
+
+def reason(error: Exception) -> str:
+    """Without the place in the library's source."""
+    return re.sub(r"^\w+, \S+:\d+, ", "", (str(error).splitlines() or [type(error).__name__])[0])
+
+
+def check_decoder() -> None:
+    try:
+        importlib.import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"torchcodec, which decodes the images, cannot be used ({str(error).splitlines()[0]}); install the "
+            f"version that goes with torch {torch.__version__}"
+        ) from error
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the folders in it, in order; none where there is no such folder."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
+
+
+def check_folder(root: Path, part: str) -> None:
+    folder = root / part
+    if not class_folders(folder):
+        archives = sorted(path.name for path in root.glob("ILSVRC2012_*.tar*")) if root.is_dir() else []
+        how = (
+            f"unpack {', '.join(archives)} first: torchvision.datasets.ImageNet({str(root)!r}, {part!r}) does it"
+            if archives
+            else "put the images there, a folder a class, or set data.root to the folder that has train/ and val/"
+        )
+        raise UserError(f"{folder} has no folders of images; {how}")
+
+
+def read_folder(folder: Path) -> Files:
+    try:
+        samples = ImageFolder(str(folder)).samples
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from error
+    paths, labels = zip(*samples, strict=True)
+    return Files(np.array([os.fsencode(path) for path in paths]), torch.tensor(labels))
+
+
+def check_sides(sides: Any, image_size: int) -> tuple[int, int]:
+    pair = list(sides) if isinstance(sides, list | tuple) else []
+    if len(pair) != 2 or not all(type(side) is int for side in pair) or not image_size <= pair[0] <= pair[1]:
+        raise ValueError(f"shorter_side must be two lengths from image_size={image_size} up, got {sides!r}")
+    return pair[0], pair[1]

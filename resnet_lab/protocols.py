@@ -1,0 +1,141 @@
+"""How errors on the test images are taken: which views of an image a net sees, how scores are averaged."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnet_lab.checks import UserError, check_choice, check_positive
+from resnet_lab.classifier import Tally
+from resnet_lab.data import ImageData, ImagesInMemory
+from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, View
+from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop
+from resnet_lab.models.torchvision_nets import fully_convolutional
+
+SETTINGS = {
+    "center_crop": {"shorter_side"},
+    "ten_crop": {"shorter_side"},
+    "multi_scale": {"shorter_sides", "mirrored"},
+}
+PAPER_CROP = 224  # pixels, for which the paper's shorter sides are
+
+
+class Member(NamedTuple):
+    """A net in evaluation, and the data that know its mean."""
+
+    name: str
+    net: nn.Module
+    data: ImageData
+
+
+class Protocol(NamedTuple):
+    """`facts` say what `view` shows: the name, the sides in pixels, the crop."""
+
+    facts: dict[str, Any]
+    view: View | None
+
+
+def make_protocol(settings: dict[str, Any], data: ImageData) -> Protocol:
+    """The protocol for images of that size.
+
+    Raises:
+        ValueError: a setting is unknown or out of its range.
+    """
+    name, size = settings.get("name"), data.image_size
+    check_choice("protocol.name", name, SETTINGS)
+    if odd := set(settings) ^ {"name", *SETTINGS[str(name)]}:
+        raise ValueError(f"protocol.{min(odd)}: {name} takes {', '.join(sorted(SETTINGS[str(name)]))}")
+    if name == "multi_scale":
+        sides, mirrored = settings["shorter_sides"], settings["mirrored"]
+        if not isinstance(sides, list) or not sides:
+            raise ValueError(f"protocol.shorter_sides must be a list of lengths, got {sides!r}")
+        if not isinstance(mirrored, bool):
+            raise ValueError(f"protocol.mirrored must be true or false, got {mirrored!r}")
+        sides = [in_proportion(side, size) for side in sides]
+        return Protocol({"name": name, "shorter_sides": sides, "mirrored": mirrored}, MultiScale(sides, mirrored))
+    given = settings["shorter_side"]
+    if name == "center_crop" and given is None:
+        side = getattr(data, "eval_shorter_side", size)
+        return Protocol({"name": name, "shorter_side": side, "crop": size}, None)
+    side = in_proportion(given, size)
+    if side < size:
+        raise ValueError(f"protocol.shorter_side must not be below the crop's {PAPER_CROP} pixels, got {given}")
+    view: View = CenterCrop(side, size) if name == "center_crop" else TenCrop(side, size)
+    return Protocol({"name": name, "shorter_side": side, "crop": size}, view)
+
+
+def in_proportion(side: Any, image_size: int) -> int:
+    check_positive(**{"protocol.shorter_side": side})
+    proportional: int = round(side * image_size / PAPER_CROP)
+    return max(1, proportional)
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """`ten_crop (shorter side 256, crop 224)`."""
+    shown = {key: value for key, value in facts.items() if key != "name" and value is not False}
+    words = [f"{key.replace('_', ' ')} {value}" for key, value in shown.items()]
+    return f"{facts['name']} ({', '.join(words)})"
+
+
+class Scorer(LightningModule):
+    """Averages the softmax scores over the views of each image and over the members, and counts errors."""
+
+    def __init__(self, members: Sequence[Member], protocol: Protocol) -> None:
+        super().__init__()
+        whole = protocol.facts["name"] == "multi_scale"
+        self.nets = nn.ModuleList(fully_convolutional(m.net) if whole else m.net for m in members)
+        self.data = [member.data for member in members]
+        self.tally = Tally(top5=members[0].data.num_classes > 5)
+        self.errors: dict[str, float] = {}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.data[0].note_unreadable(batch)
+        if not len(batch.labels):
+            return
+        views = batch.images if isinstance(batch.images, list) else [batch.images]
+        scores = torch.stack([self._scores(view) for view in views]).mean(0)
+        logits = scores.log()
+        self.tally.add(logits, batch.labels, F.nll_loss(logits, batch.labels))
+
+    def on_test_epoch_end(self) -> None:
+        self.images = int(self._sum(self.tally.images))
+        self.errors = self.tally.take(self._sum)
+        self.unreadable = self.data[0].unreadable_everywhere()
+
+    def _scores(self, pixels: Tensor) -> Tensor:
+        """(N, num_classes) float64, the mean over the members."""
+        of_all = []
+        for net, data in zip(self.nets, self.data, strict=True):
+            images = self.trainer.precision_plugin.convert_input(data.normalize(pixels))
+            of_all.append(net(images).double().softmax(1))
+        return torch.stack(of_all).mean(0)
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        total = self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
+
+
+def evaluate(members: Sequence[Member], protocol: Protocol, trainer: Trainer) -> dict[str, Any]:
+    """Errors in percent of the members' averaged scores on the test images, each seen once over all processes.
+
+    Raises:
+        UserError: the members were not trained for the same images and classes.
+    """
+    data = members[0].data
+    for member in members[1:]:
+        if (member.data.checksum, member.data.image_size) != (data.checksum, data.image_size):
+            raise UserError(f"{member.name} and {members[0].name} have not the same images: they are no ensemble")
+    data.unreadable.clear()  # those of the training images, which the mean was taken from
+    scorer = Scorer(members, protocol).eval()
+    # images of different shapes are no batch
+    alone = protocol.facts["name"] == "multi_scale" and not isinstance(data, ImagesInMemory)
+    rank, processes = trainer.global_rank, trainer.world_size
+    batches = EvaluationBatches(len(data.test.labels), 1 if alone else data.eval_batch_size, rank, processes)
+    loader = Loader(data.dataset(data.test, view=protocol.view), batches, data.num_workers)
+    trainer.test(scorer, loader, verbose=False)
+    errors = {key: value for key, value in scorer.errors.items() if key != "loss"}
+    return {"protocol": protocol.facts, **errors, "images": scorer.images, "unreadable": scorer.unreadable}

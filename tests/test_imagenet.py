@@ -1,0 +1,213 @@
+"""Folders of JPEGs: real pictures of Fashion-MNIST or random ones, written in different sizes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnet_lab.checks import UserError
+from resnet_lab.data import FashionMNIST, ImageNet
+from resnet_lab.data.augment import random_normal
+from resnet_lab.data.batches import Request
+from resnet_lab.data.views import RandomCrop
+
+SMALL = ["data=imagenet", "data.image_size=16", "data.shorter_side=[18,30]", "data.eval_shorter_side=18"]
+SMALL += ["data.batch_size=8", "data.num_workers=1", "model=cifar_resnet", "model.depth=8", "model.width=4"]
+SMALL += ["iterations=4", "runtime.threads=1"]
+PACKAGED = Path("/usr/share/datasets/fashion-mnist")
+
+
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """Fashion-MNIST where the distribution has it, noise elsewhere."""
+    if PACKAGED.exists():
+        data = FashionMNIST(root=str(PACKAGED))
+        data.prepare()
+        return data.train_images().pixels[:400, 0], data.train_images().labels[:400]
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (400, 28, 28), dtype=torch.uint8, generator=random), torch.arange(400) % 10
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three classes; 8 training and 4 validation images each; all sizes, colours and grey."""
+    pixels, labels = pictures()
+    random = np.random.default_rng(0)
+    for label in range(3):
+        for place, index in enumerate(torch.where(labels == label)[0][:12]):
+            folder = tmp_path / "tree" / ("train" if place < 8 else "val") / f"class{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            width, height = random.integers(20, 60, 2)
+            image = Image.fromarray(pixels[index].numpy()).resize((int(width), int(height)))
+            if place % 3:
+                image = Image.merge("RGB", [image, image.rotate(90).resize(image.size), image])
+            image.save(folder / f"{place}.JPEG", quality=90)
+    return tmp_path / "tree"
+
+
+def imagenet(tree: Path, **settings: Any) -> ImageNet:
+    sizes = {
+        "image_size": 16,
+        "shorter_side": [18, 30],
+        "eval_shorter_side": 18,
+        "batch_size": 8,
+        "num_workers": 0,
+    }
+    data = ImageNet(root=str(tree), flip=True, **sizes | settings)
+    data.prepare()
+    return data
+
+
+def test_labels_are_the_folders_in_order(tree: Path) -> None:
+    data = imagenet(tree)
+    assert data.num_classes == 3
+    assert data.train_images().labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    assert len(data.test.labels) == 12
+    assert data.iterations_per_epoch == 3
+    batch = data.dataset(data.test)[Request(torch.tensor([0, 5, 11]), 0, 1.0)]
+    assert batch.images.shape == (3, 3, 16, 16)
+    assert batch.images.dtype == torch.uint8
+    assert batch.labels.tolist() == [0, 1, 2]
+
+
+def test_the_mean_and_the_components_are_those_of_the_training_crops(tree: Path) -> None:
+    data = imagenet(tree)
+    crops = data.dataset(data.train)[Request(torch.arange(24), 0, 1.0)].images.double() / 255
+    torch.testing.assert_close(data.mean, crops.mean(0).float())
+    colours = crops.transpose(0, 1).reshape(3, -1)
+    values, vectors = torch.linalg.eigh(torch.cov(colours, correction=0))
+    assert data.colours is not None
+    # the sign of an eigenvector is free
+    torch.testing.assert_close(
+        data.colours.components.abs().double(), (vectors * values).abs(), atol=1e-6, rtol=1e-4
+    )
+    assert imagenet(tree, mean="per_channel").mean.shape == (3, 1, 1)
+    assert imagenet(tree, mean=[0.1, 0.2, 0.3], std=[1, 2, 4]).normalize(
+        torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    )[0, :, 0, 0].tolist() == pytest.approx([0.9, 0.4, 0.7 / 4])
+
+
+def test_crops_are_a_function_of_seed_epoch_and_image(tree: Path) -> None:
+    data = imagenet(tree)
+    files = data.dataset(data.train, training=True)
+    together = files[Request(torch.arange(10), 3, 1.0)].images
+    assert torch.equal(files[Request(torch.tensor([7]), 3, 1.0)].images[0], together[7])
+    assert not torch.equal(files[Request(torch.arange(10), 4, 1.0)].images, together)
+    other = imagenet(tree, seed=1)
+    assert not torch.equal(
+        other.dataset(other.train, training=True)[Request(torch.arange(10), 3, 1.0)].images, together
+    )
+
+
+def test_the_shorter_side_is_uniform() -> None:
+    """Of a ramp, a crop's slope tells how long the shorter side was made."""
+    ramp = torch.arange(200, dtype=torch.float32).expand(3, 200, 200).to(torch.uint8)
+    crop = RandomCrop((256, 480), 224, seed=0)
+    spans = []
+    for index in range(600):
+        (view,) = crop(ramp, 0, torch.tensor(index))
+        assert view.shape == (3, 224, 224)
+        spans.append(int(view[0, 0, -1]) - int(view[0, 0, 0]) + 1)
+    sides = 200 * 224 / torch.tensor(spans, dtype=torch.float64)
+    assert sides.min() > 245
+    assert sides.max() < 500
+    assert sides.mean().item() == pytest.approx(368, rel=0.03)
+
+
+def test_colours_are_shifted_alike_over_an_image(tree: Path) -> None:
+    data = imagenet(tree)
+    batch = next(iter(data.train_dataloader()))
+    images = data.normalize(batch.images)
+    data.flip = False
+    shifts = (data.augment(images, batch) - images).flatten(2)
+    assert shifts.std(2).max() < 1e-5
+    assert data.colours is not None
+    multiples = torch.linalg.solve(data.colours.components.double(), shifts.mean(2).double().T)
+    assert 0.01 < multiples.abs().mean() < 0.3  # of a standard deviation of 0.1
+    data.colour = 0
+    assert torch.equal(data.augment(images, batch), images)
+
+
+def test_normal_draws() -> None:
+    draws = random_normal(seed=3, epoch=1, index=torch.arange(50_000), draw=4)
+    assert draws.mean().item() == pytest.approx(0, abs=0.02)
+    assert draws.std().item() == pytest.approx(1, abs=0.02)
+    assert (draws.abs() > 1.96).float().mean().item() == pytest.approx(0.05, abs=0.005)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_an_unreadable_image_stops_the_run_and_is_named(tree: Path, damage: str) -> None:
+    path = tree / "train/class1/3.JPEG"
+    raw = path.read_bytes()
+    path.write_bytes({"truncated": raw[: len(raw) // 2], "empty": b"", "text": b"hello"}[damage])
+    with pytest.raises(UserError, match=r"1 image\(s\) cannot be read.*class1/3\.JPEG .*allow_unreadable"):
+        imagenet(tree)
+    allowed = imagenet(tree, allow_unreadable=True)
+    assert len(allowed.unreadable) == 1
+    batch = allowed.dataset(allowed.train)[Request(torch.arange(8, 16), 0, 1.0)]
+    assert len(batch.labels) == len(batch.images) == 7
+
+
+@pytest.mark.parametrize(
+    ("break_it", "settings", "message"),
+    [
+        (lambda tree: None, {"num_classes": 1000}, "data.num_classes=1000, but .*train has 3 folders"),
+        (lambda tree: (tree / "val/class9").mkdir(), {}, "are not the same: class9 is in one of them alone"),
+        (lambda tree: (tree / "train/class9").mkdir() or (tree / "val/class9").mkdir(), {}, "class9"),
+        (
+            lambda tree: (tree / "val").rename(tree / "validation"),
+            {},
+            "val has no folders of images; put",
+        ),
+        (
+            lambda tree: (tree / "train").rename(tree / "ILSVRC2012_img_train.tar"),
+            {},
+            "unpack ILSVRC2012",
+        ),
+        (lambda tree: None, {"mean": [0.5]}, r"data.mean must be a list of 3 numbers, got \[0.5\]"),
+        (lambda tree: None, {"std": [1, 1, 0]}, "data.std must be a list of 3 numbers above zero"),
+        (lambda tree: None, {"subset": 99}, "data.subset must not exceed the 24 training images, got 99"),
+    ],
+)
+def test_what_is_missing_is_named(tree: Path, break_it: Callable, settings: dict, message: str) -> None:
+    break_it(tree)
+    with pytest.raises(UserError, match=message):
+        imagenet(tree, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shorter_side": [8, 30]}, r"shorter_side must be two lengths from image_size=16 up, got \[8, 30\]"),
+        ({"eval_shorter_side": 8}, "eval_shorter_side must be an integer >= 16, got 8"),
+        ({"colour": -1}, "colour must be a number, 0 or more, got -1"),
+        ({"allow_unreadable": 1}, "allow_unreadable must be true or false, got 1"),
+        ({"mean": "imagenet"}, "mean must be one of per_pixel, per_channel; got 'imagenet'"),
+    ],
+)
+def test_settings_out_of_range(tree: Path, settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        imagenet(tree, **settings)
+
+
+def test_through_the_command_line(resnet_lab: Callable[..., Any], tree: Path, tmp_path: Path) -> None:
+    (tree / "train/class0/0.JPEG").write_bytes(b"")
+    (tree / "val/class2/11.JPEG").write_bytes(b"")
+    refused = resnet_lab("train", *SMALL, f"data.root={tree}")
+    assert refused.returncode == 1
+    assert "class0/0.JPEG (the file is empty); mend or remove it" in refused.stderr
+    for trainer in ("cpu", "ddp_cpu"):
+        name = f"experiment_name={trainer}"
+        done = resnet_lab(
+            "train", *SMALL, f"data.root={tree}", "data.allow_unreadable=true", f"trainer={trainer}", name
+        )
+        assert done.returncode == 0, done.stderr
+        (record,) = tmp_path.glob(f"outputs/{trainer}/*/seed0/record.json")
+        assert record.read_text().count("(the file is empty)") == 2
+    done = resnet_lab("eval", "runs=outputs/cpu", "protocol=multi_scale")
+    assert done.returncode == 0, done.stderr
+    assert "shorter sides [16, 18, 27, 34, 46]), 11 images" in done.stdout
+    assert "1 images could not be read and are left out" in done.stdout

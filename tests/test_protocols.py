@@ -1,0 +1,184 @@
+"""The evaluation protocols against arithmetic by hand, and through the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY
+from pytorch_lightning import Trainer
+from torch import Tensor, nn
+
+from resnet_lab.data import Synthetic
+from resnet_lab.data.batches import Images
+from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop, resize
+from resnet_lab.models import alexnet, vgg
+from resnet_lab.models.torchvision_nets import fully_convolutional
+from resnet_lab.protocols import Member, evaluate, make_protocol
+
+
+class ByBrightness(nn.Module):
+    """Logits (N, 3) that are a function of the mean pixel, with a bias of their own."""
+
+    def __init__(self, bias: list[float]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([4.0, 0.0, -4.0]))
+        self.bias = nn.Parameter(torch.tensor(bias))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3))[:, None] * self.weight + self.bias
+
+
+class Four(Synthetic):
+    """Four images of 8x8, three classes; a half of each is bright, so that crops differ."""
+
+    def load(self) -> tuple[Images, Images]:
+        pixels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+        pixels[0, :, :, :2], pixels[1, :, :4], pixels[2, :, 5:], pixels[3] = 255, 200, 90, 255
+        images = Images(pixels, torch.tensor([0, 1, 2, 0]))
+        return images, images
+
+
+def four() -> Four:
+    data = Four(root="", in_channels=1, num_classes=3, image_size=8, train_images=4, test_images=4, mean=[0.5])
+    data.prepare()
+    return data
+
+
+def quiet_trainer(**settings: Any) -> Trainer:
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return Trainer(accelerator="cpu", devices=1, **off, **settings)
+
+
+SETTINGS = {
+    "center_crop": {"shorter_side": 280},  # 10 pixels for crops of 8
+    "ten_crop": {"shorter_side": 280},
+    "multi_scale": {"shorter_sides": [224, 336, 448], "mirrored": False},  # 8, 12, 16 pixels
+}
+
+
+def views_by_hand(name: str, image: Tensor) -> list[Tensor]:
+    if name == "multi_scale":
+        return [resize(image, side) for side in (8, 12, 16)]
+    large = resize(image, 10)
+    if name == "center_crop":
+        return [large[:, 1:9, 1:9]]
+    corners = [large[:, top : top + 8, left : left + 8] for top in (0, 2) for left in (0, 2)]
+    five = [*corners, large[:, 1:9, 1:9]]
+    return five + [crop.flip(-1) for crop in five]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("biases", [[[0.0, 0.3, 0.1]], [[0.0, 0.3, 0.1], [0.5, -0.2, 0.4]]])
+def test_errors_are_those_of_softmax_scores_averaged_by_hand(name: str, biases: list[list[float]]) -> None:
+    """Over the views of an image, and over the members of an ensemble."""
+    data, nets = four(), [ByBrightness(bias) for bias in biases]
+    protocol = make_protocol({"name": name, **SETTINGS[name]}, data)
+    result = evaluate([Member(str(i), net, data) for i, net in enumerate(nets)], protocol, quiet_trainer())
+    wrong = 0
+    for image, label in zip(*data.test, strict=True):
+        scores = [
+            torch.softmax(net(view[None].float() / 255 - 0.5).double(), 1)[0]
+            for view in views_by_hand(name, image)
+            for net in nets
+        ]
+        mean = torch.stack(scores).mean(0)
+        wrong += int(mean.argmax() != label)
+    assert result["error"] == 100 * wrong / 4
+    assert result["images"] == 4
+    assert result["protocol"]["name"] == name
+
+
+def test_scores_are_averaged_and_not_logits() -> None:
+    """Two sure members against an unsure one: the mean of logits and the mean of scores name different classes."""
+    data = four()
+    members = [Member("a", ByBrightness([9.0, 0.0, 0.0]), data), Member("b", ByBrightness([0.0, 2.5, 2.4]), data)]
+    members += [Member("c", ByBrightness([0.0, 2.5, 2.4]), data)]
+    for member in members:
+        nn.init.zeros_(member.net.weight)
+    result = evaluate(members, make_protocol({"name": "center_crop", "shorter_side": None}, data), quiet_trainer())
+    scores = torch.stack([torch.softmax(m.net.bias, 0) for m in members]).mean(0)
+    logits = torch.stack([m.net.bias for m in members]).mean(0)
+    assert scores.argmax() != logits.argmax() or scores.argmax() == 0
+    assert result["error"] == 100 * (data.test.labels != scores.argmax()).float().mean().item()
+
+
+def test_views() -> None:
+    image = torch.arange(3 * 10 * 14, dtype=torch.int64).remainder(256).to(torch.uint8).view(3, 10, 14)
+    assert torch.equal(CenterCrop(10, 8)(image)[0], image[:, 1:9, 3:11])
+    ten = TenCrop(10, 8)(image)
+    assert torch.equal(ten[0], image[:, :8, :8])
+    assert torch.equal(ten[3], image[:, 2:, 6:])
+    assert torch.equal(ten[5], image.flip(-1)[:, :8, :8])
+    assert [tuple(v.shape[1:]) for v in MultiScale([5, 10], True)(image)] == [(5, 7), (10, 14)] * 2
+    assert torch.equal(MultiScale([10], True)(image)[1], image.flip(-1))
+
+
+@pytest.mark.parametrize("make", [lambda: vgg(11, num_classes=5), lambda: alexnet(num_classes=5)])
+def test_linear_layers_as_convolutions(make: Callable[[], nn.Module]) -> None:
+    """At 224 pixels the very same net; on larger images the mean over the places where it fits."""
+    torch.manual_seed(0)
+    net = make().eval()
+    whole = fully_convolutional(net).eval()
+    with torch.no_grad():
+        images = torch.randn(1, 3, 224, 224)
+        torch.testing.assert_close(whole(images), net(images), rtol=1e-4, atol=1e-6)
+        large = torch.randn(1, 3, 224, 256)
+        features = net.features(large)
+        size = features.shape[2]
+        places = [features[:, :, :, left : left + size] for left in range(features.shape[3] - size + 1)]
+        by_hand = torch.stack([net.classifier(place.flatten(1)) for place in places]).mean(0)
+        torch.testing.assert_close(whole(large), by_hand, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"name": "five_crop"},
+            "must be one of center_crop, ten_crop, multi_scale; got 'five_crop'",
+        ),
+        ({"name": "ten_crop", "shorter_side": 200}, "must not be below the crop's 224 pixels, got 200"),
+        ({"name": "ten_crop", "side": 256}, "protocol.shorter_side|protocol.side"),
+        ({"name": "multi_scale", "shorter_sides": 224, "mirrored": False}, "must be a list of lengths, got 224"),
+        ({"name": "multi_scale", "shorter_sides": [224], "mirrored": 1}, "mirrored must be true or false, got 1"),
+        ({"name": "multi_scale", "shorter_sides": [0], "mirrored": True}, "must be a positive integer, got 0"),
+    ],
+)
+def test_a_protocol_that_is_none(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_protocol(settings, four())
+
+
+def test_the_protocol_stands_beside_the_number(resnet_lab: Callable[..., Any], tmp_path: Path) -> None:
+    assert resnet_lab("train", "-m", *TINY, "seed=0,1", "experiment_name=e").returncode == 0
+    done = resnet_lab("eval", "runs=outputs/e", "protocol=ten_crop")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ten_crop (shorter side 9, crop 8), 21 images") == 2
+    done = resnet_lab("eval", "runs=outputs/e", "protocol=ten_crop", "ensemble=true", "trainer=ddp_cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ensemble of 2: ten_crop (shorter side 9, crop 8), 21 images") == 1
+    (run,) = tmp_path.glob("outputs/e/*/seed0")
+    assert resnet_lab("eval", f"runs={run}", "protocol=center_crop").returncode == 0
+    checkpoint = f"runs={run}/checkpoints/last.ckpt"
+    assert resnet_lab("eval", checkpoint, "protocol=center_crop").returncode == 0
+    ten, center = json.loads((run / "evaluations.json").read_text())
+    assert (ten["protocol"]["name"], center["protocol"]["name"]) == ("ten_crop", "center_crop")
+    # the centre crop of a small image is all of it, so this is the recorded error
+    assert center["error"] == json.loads((run / "record.json").read_text())["test_error"]
+    (ensemble,) = json.loads((run.parent / "ensembles.json").read_text())
+    assert ensemble["members"] == ["seed0", "seed1"]
+    for arguments, message in (
+        (["runs=outputs/e", "ensemble=true"], "ensemble=true needs a protocol"),
+        ([f"runs={run}", "ensemble=true", "protocol=ten_crop"], "has 1 complete runs, too few"),
+        (["runs=outputs/e", "weights=x.pth"], "one of them alone"),
+        (["weights=x.pth"], "needs model=... and data=..."),
+        (["runs=outputs/e", "model=cifar_plain"], "model and data go with weights=FILE"),
+        (["runs=outputs/e", "ensemble=2"], "ensemble must be true or false, got 2"),
+    ):
+        refused = resnet_lab("eval", *arguments)
+        assert refused.returncode == 1
+        assert message in refused.stderr
+        assert "Traceback" not in refused.stderr
