@@ -130,7 +130,7 @@ FACTORY = (lambda value: value is True, "true, as it is finished once the networ
 RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "seed": (lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1"),
     "iterations": (lambda value: is_integer(value, 1), "a positive integer"),
-    "job": (lambda value: value in ("train", "throughput"), "train or throughput"),
+    "job": (lambda value: value in ("train", "throughput", "loading"), "train, throughput or loading"),
     "force": SWITCH,
     "output_root": (lambda value: isinstance(value, str) and value, "a folder"),
     "run_dir": (lambda value: isinstance(value, str) and value, "a folder"),

@@ -1,8 +1,6 @@
 """The job `throughput`: our fit beside a bare loop and beside the usual loader, in turn, as ratios."""
 
-import logging
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +19,9 @@ from resnet_lab.checks import UserError
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
 from resnet_lab.record import Run, write_atomically
+from resnet_lab.speeds import measure, ratios, table
 from resnet_lab.training import build_all, build_trainer, check_settings, set_threads
 
-log = logging.getLogger(__name__)
-
-ROUNDS = 5
 WARM_UP = 3  # iterations at the start of each turn that are not timed
 
 
@@ -45,19 +41,13 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         "bare loop": bare_turn(config, data, steps),
         "usual loader": usual_turn(config, data, steps),
     }
-    for turn in contenders.values():
-        turn()  # compiles, allocates, starts workers
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(1, ROUNDS + 1):
-        for name, turn in contenders.items():
-            speeds[name].append(turn())
-        log.info("round %d: %s", number, ", ".join(f"{n} {s[-1]:.0f} images/s" for n, s in speeds.items()))
+    speeds = measure(contenders)
     text = table(speeds)
     write_atomically(run.directory / "throughput.md", text)
     print(text)
     return {
         "images_per_second": speeds,
-        "ratios": {f"fit / {name}": ratios(speeds, name) for name in list(speeds)[1:]},
+        "ratios": ratios(speeds),
     }
 
 
@@ -163,18 +153,3 @@ class UsualImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.transform(self.images.pixels[index]), int(self.images.labels[index])
-
-
-def ratios(speeds: dict[str, list[float]], other: str) -> dict[str, float]:
-    """fit / other, round by round: the median and the range."""
-    by_round = [ours / theirs for ours, theirs in zip(speeds["fit"], speeds[other], strict=True)]
-    return {"median": statistics.median(by_round), "min": min(by_round), "max": max(by_round)}
-
-
-def table(speeds: dict[str, list[float]]) -> str:
-    lines = ["| contender | images/s (median) | fit / contender (median, range) |", "| --- | --- | --- |"]
-    for name, values in speeds.items():
-        ratio = ratios(speeds, name)
-        shown = "" if name == "fit" else f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        lines.append(f"| {name} | {statistics.median(values):.0f} | {shown} |")
-    return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ from resnet_lab.signals import PARENT, Interrupted, end_with_parent, handle_sign
 
 log = logging.getLogger("resnet_lab")
 
-JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput"}
+JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput", "loading": "resnet_lab.loading"}
 
 
 def main() -> None:

@@ -105,24 +105,27 @@ def test_crops_are_a_function_of_seed_epoch_and_image(tree: Path) -> None:
 def test_the_shorter_side_is_uniform() -> None:
     """Of a ramp, a crop's slope tells how long the shorter side was made."""
     ramp = torch.arange(200, dtype=torch.float32).expand(3, 200, 200).to(torch.uint8)
-    crop = RandomCrop((256, 480), 224, seed=0)
+    crop = RandomCrop((256, 480), 224, flip=False, seed=0)
     spans = []
-    for index in range(600):
-        (view,) = crop(ramp, 0, torch.tensor(index))
+    for draw in crop.draws(0, torch.arange(600)):
+        (view,) = crop(ramp, draw)
         assert view.shape == (3, 224, 224)
         spans.append(int(view[0, 0, -1]) - int(view[0, 0, 0]) + 1)
     sides = 200 * 224 / torch.tensor(spans, dtype=torch.float64)
     assert sides.min() > 245
     assert sides.max() < 500
     assert sides.mean().item() == pytest.approx(368, rel=0.03)
+    flipping = RandomCrop((256, 256), 224, flip=True, seed=0).draws(0, torch.arange(1000))
+    assert sum(draw.mirrored for draw in flipping) == pytest.approx(500, abs=60)
+    (view,) = RandomCrop((256, 256), 224, flip=True, seed=0)(ramp, flipping[0]._replace(mirrored=True))
+    assert view[0, 0, 0] > view[0, 0, -1]
 
 
 def test_colours_are_shifted_alike_over_an_image(tree: Path) -> None:
     data = imagenet(tree)
     batch = next(iter(data.train_dataloader()))
     images = data.normalize(batch.images)
-    data.flip = False
-    shifts = (data.augment(images, batch) - images).flatten(2)
+    shifts = (data.augment(images.clone(), batch) - images).flatten(2)
     assert shifts.std(2).max() < 1e-5
     assert data.colours is not None
     multiples = torch.linalg.solve(data.colours.components.double(), shifts.mean(2).double().T)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from resnet_lab.record import Run, add_to_plan, run_name
+from resnet_lab.record import Run, add_to_plan, hash_of_run, note_evaluation, run_name
 from resnet_lab.report import main, write_report
-from resnet_lab.report.paper import RECIPE
-from resnet_lab.report.results import MOST_POINTS, read_results
+from resnet_lab.report.evaluations import evaluation_tables
+from resnet_lab.report.paper import IMAGENET_RECIPE, RECIPE, paper_errors
+from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
 from resnet_lab.report.verdict import pairs, verdict
 
 CONFIG = {
@@ -266,3 +267,76 @@ def test_wrong_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="file"):
         main([str(tmp_path), "--output", str(tmp_path / "file")])
+
+
+def evaluation(run: Run, protocol: dict, error: float) -> dict:
+    config = run.record()["config"]
+    return {"protocol": protocol, "error": error, "run": hash_of_run(config), "iteration": config["iterations"]}
+
+
+def test_one_protocol_is_never_laid_beside_another(tmp_path: Path) -> None:
+    runs = [add_run(tmp_path, 20, "none", seed, 5.0, iterations=20) for seed in (0, 1)]
+    ten, center = {"name": "ten_crop", "shorter_side": 256}, {"name": "center_crop", "shorter_side": 256}
+    other_ten = ten | {"shorter_side": 300}
+    for run, error in zip(runs, (10.0, 12.0), strict=True):
+        for protocol, more in ((ten, 0), (center, 20), (other_ten, 40)):
+            note_evaluation(run.directory / "evaluations.json", evaluation(run, protocol, error + more))
+    # an evaluation of an earlier iteration, and the same again, count for nothing and once
+    note_evaluation(runs[0].directory / "evaluations.json", evaluation(runs[0], ten, 99.0) | {"iteration": 10})
+    note_evaluation(runs[0].directory / "evaluations.json", evaluation(runs[0], ten, 10.0))
+    note_evaluation(tmp_path / "study/ensembles.json", {"protocol": ten, "error": 9.0, "members": ["a", "b"]})
+    tables = {title: rows for title, _, rows in evaluation_tables(read_results([tmp_path / "study"]))}
+    assert tables == {
+        "ten crop: shorter side 256": [
+            ["plain-20", "11.00 ± 1.41 % (n = 2)", ""],
+            ["ensemble of 2: a, b", "9.00 %", ""],
+        ],
+        "center crop: shorter side 256": [["plain-20", "31.00 ± 1.41 % (n = 2)", ""]],
+        "ten crop: shorter side 300": [["plain-20", "51.00 ± 1.41 % (n = 2)", ""]],
+    }
+    page = write_report([tmp_path / "study"], tmp_path / "study").read_text()
+    assert page.count("<h2>Test error by") == 3
+
+
+def test_the_papers_errors_stand_beside_the_same_protocol_and_recipe_alone(tmp_path: Path) -> None:
+    run = add_run(tmp_path, 34, "B", 0, 20.0)
+    config = run.record()["config"] | {"iterations": 600000} | copy.deepcopy(IMAGENET_RECIPE)
+    config["model"] |= {"depth": 34, "shortcut": "B"}
+
+    def paper(protocol: dict, test_images: int = 50000, **changes: object) -> object:
+        result = Result(
+            run.directory, "completed", "", {"config": config | changes, "data": {"test_images": test_images}}
+        )
+        return paper_errors(make_group("g", [result]), protocol)
+
+    ten = {"name": "ten_crop", "shorter_side": 256, "crop": 224}
+    multi = {"name": "multi_scale", "shorter_sides": [224, 256, 384, 480, 640], "mirrored": False}
+    assert paper(ten) == (24.52, 7.46)
+    assert paper(multi) == (21.84, 5.71)
+    assert paper({"name": "center_crop", "shorter_side": 256, "crop": 224}) is None
+    assert paper(ten | {"shorter_side": 320}) is None
+    assert paper(ten, test_images=3925) is None
+    assert paper(ten, iterations=1000) is None
+
+
+def test_nets_trained_alike_are_compared(tmp_path: Path) -> None:
+    for name, error, cost in (
+        ("vgg", 9.0, 300),
+        ("highway", 4.0, 200),
+        ("alexnet", 6.0, 100),
+        ("inception", 8.0, 150),
+    ):
+        run = add_run(tmp_path, 20, "none", 0, error, multiply_adds=cost, images_per_second=10.0)
+        config = run.record()["config"] | {"model": {"_target_": f"resnet_lab.models.{name}"}}
+        run.update(config=config)
+        run.directory.parent.rename(tmp_path / "study" / run_name(config))
+    found = read_results([tmp_path / "study"])
+    assert verdict(found)[0] == (
+        "Of 4 nets trained alike, highway has the lowest training error, 4.00 % (n = 1); none with as few "
+        "multiply-adds has a lower one than alexnet, highway."
+    )
+    assert [group.name for group in found.groups if not group.plain] == ["highway"]
+    write_report([tmp_path / "study"], tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"multiply_adds.png", "multiply_adds.svg"}
+    assert "data:image/svg+xml;base64," in (tmp_path / "out/report.html").read_text()
+    assert "| alexnet | 0.00M | 0.0M | 10 |" in (tmp_path / "out/report.md").read_text()

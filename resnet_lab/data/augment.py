@@ -23,21 +23,17 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, seed: int, epoch: in
         top = random_integers(2 * padding + 1, seed, epoch, index, draw=0)
         left = random_integers(2 * padding + 1, seed, epoch, index, draw=1)
         images = windows[batch, :, top, left]
-    return flip_some(images, seed, epoch, index) if flip else images
+    if flip:
+        mirrored = random_integers(2, seed, epoch, index, draw=2).bool()
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return images
 
 
-def flip_some(images: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
-    """(N, C, H, W), half of them mirrored."""
-    mirrored = random_integers(2, seed, epoch, index, draw=2).bool()
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-
-
-def shift_colours(images: Tensor, components: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
-    """(N, 3, H, W) with a normal multiple of each column of `components` (3, 3) added to all pixels of an image
+def colour_shifts(components: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
+    """(N, 3, 1, 1): a normal multiple of each column of `components` (3, 3), to be added to all pixels of an image
     (the paper's reference 21)."""
     draws = [random_normal(seed, epoch, index, draw) for draw in (4, 5, 6)]
-    shifts = torch.stack(draws, 1) @ components.T
-    return images + shifts[:, :, None, None]
+    return (torch.stack(draws, 1) @ components.T)[:, :, None, None]
 
 
 def random_normal(seed: int, epoch: int, index: Tensor, draw: int) -> Tensor:

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from resnet_lab.checks import UserError
 from resnet_lab.signals import end_with_parent, handle_signals
 
-View = Callable[[Tensor], list[Tensor]]  # from (C, H, W) uint8 to what a net is to see of it, uint8, too
+# From (C, H, W) uint8, and what was drawn for the image, to what a net is to see of it, uint8, too.
+View = Callable[..., list[Tensor]]
 
 
 class Images(NamedTuple):

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 
 from resnet_lab.checks import UserError, check_at_least, check_positive
-from resnet_lab.data.augment import flip_some, shift_colours
+from resnet_lab.data.augment import colour_shifts
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, Request, View, stack
 from resnet_lab.data.module import ImageData, log, split
 from resnet_lab.data.views import CenterCrop, RandomCrop
@@ -119,7 +120,8 @@ class ImageNet(ImageData):
 
     def dataset(self, part: Files, training: bool = False, view: View | None = None) -> Dataset[Batch]:
         if training:
-            return ImageFiles(part, random_crop=RandomCrop(self.shorter_side, self.image_size, self.seed))
+            crop = RandomCrop(self.shorter_side, self.image_size, self.flip, self.seed)
+            return ImageFiles(part, crop, crop.draws)
         return ImageFiles(part, view or CenterCrop(self.eval_shorter_side, self.image_size))
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -133,12 +135,10 @@ class ImageNet(ImageData):
         return mean if kind == "per_pixel" else mean.mean((1, 2), keepdim=True)
 
     def augment(self, images: Tensor, batch: Batch) -> Tensor:
-        if self.flip:
-            images = flip_some(images, self.seed, batch.epoch, batch.indices)
-        if self.colour and self.colours:
-            components = self.colour * self.colours.components.to(images.device)
-            images = shift_colours(images, components, self.seed, batch.epoch, batch.indices)
-        return images
+        if not self.colour or self.colours is None:
+            return images
+        components = self.colour * self.colours.components.to(images.device)
+        return images.add_(colour_shifts(components, self.seed, batch.epoch, batch.indices))
 
     def note_unreadable(self, batch: Batch) -> None:
         for name in batch.unreadable:
@@ -189,30 +189,34 @@ class ImageNet(ImageData):
         return Colours((mean / 255).float(), (vectors * values).float())
 
 
+MakeDraws = Callable[[int, Tensor], Sequence[Any]]  # from an epoch and the images' numbers, one an image
+
+
+def no_draws(epoch: int, indices: Tensor) -> Sequence[None]:
+    return [None] * len(indices)
+
+
 class ImageFiles(Dataset[Batch]):
     """Reads and shows the images of a batch one by one, and says which cannot be read."""
 
-    def __init__(self, files: Files, view: View | None = None, random_crop: RandomCrop | None = None) -> None:
-        self.files, self.view, self.random_crop = files, view, random_crop
+    def __init__(self, files: Files, view: View, draws: MakeDraws = no_draws) -> None:
+        self.files, self.draws, self.view = files, draws, view
 
     def __getitem__(self, request: Request) -> Batch:
         shown, kept, unreadable = [], [], []
-        for place, index in enumerate(request.indices):
+        draws = self.draws(request.epoch, request.indices)
+        for place, (index, draw) in enumerate(zip(request.indices.tolist(), draws, strict=True)):
             path = os.fsdecode(self.files.paths[index])
             try:
-                shown.append(self._show(read_image(path), request.epoch, index))
-                kept.append(place)
+                image = read_image(path)
             except (OSError, RuntimeError, ValueError) as error:
                 unreadable.append(f"{path} ({reason(error)})")
+                continue
+            shown.append(self.view(image, draw))
+            kept.append(place)
         indices = request.indices[torch.tensor(kept, dtype=torch.int64)]
         images = stack(shown) if shown else torch.empty(0)
         return Batch(images, self.files.labels[indices], indices, *request[1:], tuple(unreadable))
-
-    def _show(self, image: Tensor, epoch: int, index: Tensor) -> list[Tensor]:
-        if self.random_crop is not None:
-            return self.random_crop(image, epoch, index)
-        assert self.view is not None
-        return self.view(image)
 
 
 def read_image(path: str) -> Tensor:
@@ -221,7 +225,7 @@ def read_image(path: str) -> Tensor:
     Raises:
         OSError, RuntimeError, ValueError: there is no whole image of 8 bits a colour.
     """
-    from torchcodec.decoders import decode_image  # it must fit torch's version, which other data do not need
+    from torchcodec.decoders import decode_image  # type: ignore[attr-defined]  # it must fit torch's version
 
     content = np.fromfile(path, np.uint8)
     if not content.size:

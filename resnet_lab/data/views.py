@@ -1,6 +1,6 @@
 """What of an image a network is to see: in training one random crop, in evaluation what the protocol says."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,28 +8,48 @@ from torchvision.transforms.v2 import functional as T
 
 from resnet_lab.data.augment import random_integers
 
+STEPS = 1 << 30
+
+
+class Draw(NamedTuple):
+    """What chance chose for an image: the shorter side in pixels, where of the room for it the crop lies (0 to 1),
+    and whether it is mirrored."""
+
+    side: int
+    top: float
+    left: float
+    mirrored: bool
+
 
 class RandomCrop:
-    """A crop of `size` pixels from the image with its shorter side resized to a random length (Section 3.4).
+    """A crop of `size` pixels from the image with its shorter side resized to a random length (Section 3.4),
+    mirrored half of the time if `flip`.
 
-    Which length and which crop is a function of (seed, epoch, image). Only what the crop shows is resized.
+    What is drawn is a function of (seed, epoch, image). Only what the crop shows is resized.
     """
 
-    def __init__(self, shorter_side: tuple[int, int], size: int, seed: int) -> None:
-        self.shorter_side, self.size, self.seed = shorter_side, size, seed
+    def __init__(self, shorter_side: tuple[int, int], size: int, flip: bool, seed: int) -> None:
+        self.shorter_side, self.size, self.flip, self.seed = shorter_side, size, flip, seed
 
-    def __call__(self, image: Tensor, epoch: int, index: Tensor) -> list[Tensor]:
+    def draws(self, epoch: int, indices: Tensor) -> list[Draw]:
+        """One for each image of a batch, by its number in the dataset."""
         shortest, longest = self.shorter_side
-        side = shortest + self._draw(longest - shortest + 1, epoch, index, draw=0)
-        height, width = image.shape[1:]
-        window = min(round(self.size * min(height, width) / side), height, width)
-        top = self._draw(height - window + 1, epoch, index, draw=1)
-        left = self._draw(width - window + 1, epoch, index, draw=3)
-        shown = image[:, top : top + window, left : left + window]
-        return [T.resize(shown, [self.size, self.size], antialias=True)]
 
-    def _draw(self, below: int, epoch: int, index: Tensor, draw: int) -> int:
-        return int(random_integers(below, self.seed, epoch, index, draw))
+        def draw(below: int, number: int) -> Any:
+            return random_integers(below, self.seed, epoch, indices, number)
+
+        sides = (shortest + draw(longest - shortest + 1, 0)).tolist()
+        tops, lefts = ((draw(STEPS, number) / STEPS).tolist() for number in (1, 3))
+        mirrored = draw(2, 2).bool().tolist() if self.flip else [False] * len(sides)
+        return [Draw(*drawn) for drawn in zip(sides, tops, lefts, mirrored, strict=True)]
+
+    def __call__(self, image: Tensor, draw: Draw) -> list[Tensor]:
+        height, width = image.shape[1:]
+        window = min(round(self.size * min(height, width) / draw.side), height, width)
+        top, left = int(draw.top * (height - window + 1)), int(draw.left * (width - window + 1))
+        shown = image[:, top : top + window, left : left + window]
+        resized: Tensor = T.resize(shown, [self.size, self.size], antialias=True)
+        return [resized.flip(-1) if draw.mirrored else resized]
 
 
 class CenterCrop:
@@ -38,7 +58,7 @@ class CenterCrop:
     def __init__(self, side: int, size: int) -> None:
         self.side, self.size = side, size
 
-    def __call__(self, image: Tensor) -> list[Tensor]:
+    def __call__(self, image: Tensor, draw: None = None) -> list[Tensor]:
         return [T.center_crop(resize(image, self.side), [self.size, self.size])]
 
 
@@ -48,7 +68,7 @@ class TenCrop:
     def __init__(self, side: int, size: int) -> None:
         self.side, self.size = side, size
 
-    def __call__(self, image: Tensor) -> list[Tensor]:
+    def __call__(self, image: Tensor, draw: None = None) -> list[Tensor]:
         return list(T.ten_crop(resize(image, self.side), [self.size, self.size]))
 
 
@@ -58,7 +78,7 @@ class MultiScale:
     def __init__(self, sides: list[int], mirrored: bool) -> None:
         self.sides, self.mirrored = sides, mirrored
 
-    def __call__(self, image: Tensor) -> list[Tensor]:
+    def __call__(self, image: Tensor, draw: None = None) -> list[Tensor]:
         scaled = [resize(image, side) for side in self.sides]
         return scaled + [image.flip(-1) for image in scaled] if self.mirrored else scaled
 

@@ -44,5 +44,5 @@ def write_report(paths: Sequence[Path], output: Path) -> Path:
     (output / "results.csv").write_text(results_csv(study))
     text = markdown(study)
     (output / "report.md").write_text(text)
-    (output / "report.html").write_text(page(study))
+    (output / "report.html").write_text(page(study, output))
     return output / "report.html"

@@ -1,7 +1,8 @@
 """The curves as the paper draws them in Figure 6: plain nets on the left, residual ones on the right."""
 
+import statistics
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -11,24 +12,65 @@ from matplotlib.lines import Line2D
 from resnet_lab.report.results import Group, Study
 
 STYLES: dict[str, Literal["-", "--", ":"]] = {"A": "-", "B": "--", "C": ":"}
-COLOURS = ("#2a78c2", "#d9822b", "#3a923a", "#c03d3e", "#8a63b4", "#7f6259", "#d684bd", "#4d4d4d")
+MORE = ("#17a2a8", "#b5b031", "#8fb8e6", "#e6b87f", "#7ec27e", "#e28a8b")
+COLOURS = ("#2a78c2", "#d9822b", "#3a923a", "#c03d3e", "#8a63b4", "#7f6259", "#d684bd", "#4d4d4d", *MORE)
+MARKS = {True: "s", False: "o"}  # without and with shortcuts
 
 
 def draw(study: Study, folder: Path) -> None:
     """Write curves.png and curves.svg."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, title, groups in ((left, "plain", plain(study)), (right, "residual", residual(study))):
+    for axes, title, groups in zip((left, right), titles(study), (plain(study), residual(study)), strict=True):
         for group in groups:
             plot(axes, group, colour(study, group))
         decorate(axes, title, groups, study)
     left.set_ylabel("error (%)")
     right.tick_params(labelleft=True)
     left.set_ylim(0, top(study))
-    figure.savefig(folder / "curves.png", dpi=150)
+    save(figure, folder / "curves")
+    if study.several_models:
+        draw_costs(study, folder)
+
+
+def draw_costs(study: Study, folder: Path) -> None:
+    """Write multiply_adds.png and multiply_adds.svg: errors against multiply-adds, a pair of marks a net."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    nets = [group for group in study.groups if group.values("multiply_adds") and group.values("test_error")]
+    for group in nets:
+        cost = group.values("multiply_adds")[0]
+        for key, filled in (("train_error", False), ("test_error", True)):
+            mean = statistics.fmean(group.values(key))
+            face = colour(study, group) if filled else "white"
+            look: dict[str, Any] = {"color": colour(study, group), "markerfacecolor": face, "markersize": 8}
+            axes.plot(cost, mean, MARKS[group.plain], **look)
+        axes.annotate(group.name, (cost, mean), (7, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("multiply-adds of an image")
+    axes.set_ylabel("error (%)")
+    axes.grid(alpha=0.25, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    kinds = [("without shortcuts", MARKS[True], "0.4"), ("with shortcuts", MARKS[False], "0.4")]
+    kinds += [("test error", ".", "0.4"), ("training error", ".", "white")]
+    handles = [
+        Line2D([], [], linestyle="", marker=mark, color="0.4", markerfacecolor=face, markersize=8, label=label)
+        for label, mark, face in kinds
+    ]
+    axes.legend(handles=handles, edgecolor="none", framealpha=0.8, fontsize=9)
+    save(figure, folder / "multiply_adds")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As .png and .svg."""
+    figure.savefig(path.with_suffix(".png"), dpi=150)
     # a fixed salt and no date: the same runs draw the same file
     with matplotlib.rc_context({"svg.hashsalt": "resnet_lab", "svg.fonttype": "none"}):
-        figure.savefig(folder / "curves.svg", metadata={"Date": None})
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def titles(study: Study) -> tuple[str, str]:
+    return ("without shortcuts", "with shortcuts") if study.several_models else ("plain", "residual")
 
 
 def plain(study: Study) -> list[Group]:
@@ -40,9 +82,13 @@ def residual(study: Study) -> list[Group]:
 
 
 def colour(study: Study, group: Group) -> str:
-    """A colour a depth, the same in both panels."""
-    depths = sorted({g.depth or g.name for g in study.groups}, key=str)
-    return COLOURS[depths.index(group.depth or group.name) % len(COLOURS)]
+    """A colour a depth, the same in both panels; a colour a net where there are more kinds of them."""
+
+    def key(group: Group) -> str | int:
+        return group.name if study.several_models else group.depth or group.name
+
+    keys = sorted({key(g) for g in study.groups}, key=str)
+    return COLOURS[keys.index(key(group)) % len(COLOURS)]
 
 
 def plot(axes: Axes, group: Group, colour: str) -> None:

@@ -1,11 +1,13 @@
 """report.html: one file that opens from a disk without a network, with curves to hover over."""
 
+import base64
 import html
 import json
 from pathlib import Path
 from typing import Any
 
-from resnet_lab.report.figure import STYLES, colour, top
+from resnet_lab.report.evaluations import evaluation_tables
+from resnet_lab.report.figure import STYLES, colour, titles, top
 from resnet_lab.report.results import CURVES, Group, Study
 from resnet_lab.report.tables import NOTE, group_rows, problem_rows, provenance
 from resnet_lab.report.verdict import verdict
@@ -14,7 +16,8 @@ TEMPLATE = Path(__file__).with_name("page.html")
 DASHES = {"-": "", "--": "6 4", ":": "2 3"}
 
 
-def page(study: Study) -> str:
+def page(study: Study, folder: Path) -> str:
+    """The page, with the picture of the costs that is in the folder."""
     first, *rest = verdict(study)
     problems = problem_rows(study)
     filled = {
@@ -23,6 +26,11 @@ def page(study: Study) -> str:
         "SENTENCES": "".join(f"<li>{html.escape(sentence)}</li>" for sentence in rest),
         "RESULTS": table(*group_rows(study)),
         "NOTE": html.escape(NOTE.replace("*", "")),
+        "COSTS": image(study, folder),
+        "EVALUATIONS": "".join(
+            f"<h2>Test error by {html.escape(name)}</h2>{table(header, rows)}"
+            for name, header, rows in evaluation_tables(study)
+        ),
         "PROBLEMS": f"<h2>Runs that are not complete</h2>{table(PROBLEM_HEADER, problems)}" if problems else "",
         "PROVENANCE": "<br>".join(html.escape(line.strip("- ")) for line in provenance(study).splitlines()),
         # "</" would end the script that holds the data
@@ -32,6 +40,14 @@ def page(study: Study) -> str:
     for name, value in filled.items():
         text = text.replace(f"[[{name}]]", value)
     return text
+
+
+def image(study: Study, folder: Path) -> str:
+    """In the page itself, as a page is to open from anywhere."""
+    if not study.several_models:
+        return ""
+    content = base64.b64encode((folder / "multiply_adds.svg").read_bytes()).decode()
+    return f'<img alt="errors against multiply-adds" width="720" src="data:image/svg+xml;base64,{content}">'
 
 
 PROBLEM_HEADER = ["run", "seed", "status", "reason"]
@@ -45,13 +61,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def curves(study: Study) -> dict[str, Any]:
     """What the page draws: a list of nets, each with its mean curves and their spread."""
-    return {"top": round(top(study), 3), "nets": [net(study, group) for group in study.groups]}
+    panels = titles(study)
+    return {"top": round(top(study), 3), "panels": panels, "nets": [net(study, group) for group in study.groups]}
 
 
 def net(study: Study, group: Group) -> dict[str, Any]:
     drawn: dict[str, Any] = {
         "name": group.name,
-        "panel": "plain" if group.plain else "residual",
+        "panel": titles(study)[not group.plain],
         "colour": colour(study, group),
         "dash": DASHES[STYLES.get(group.shortcut, "-")],
         "seeds": len(group.completed) or len(group.results),

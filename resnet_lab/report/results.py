@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.record import Run, hash_of, identity, label, planned
+from resnet_lab.record import Run, evaluations, hash_of, hash_of_run, identity, label, planned
 
 CURVES = ("train_error", "val_error")
 ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
@@ -24,6 +24,8 @@ SHAPES: dict[str, Any] = {
     "git": dict | None,
     "parameters": int | None,
 }
+# Nets that have shortcuts and no setting for them.
+WITH_SHORTCUTS = ("highway", "inception_resnet_v2")
 # More points than a figure has pixels across are only work.
 MOST_POINTS = 500
 
@@ -45,6 +47,7 @@ class Result:
     reason: str = ""
     record: dict[str, Any] = field(default_factory=dict)
     curve: Curve = field(default_factory=lambda: Curve([], [], []))
+    evaluations: list[dict[str, Any]] = field(default_factory=list)  # by protocols, of the last iteration
 
     @property
     def config(self) -> dict[str, Any]:
@@ -71,8 +74,14 @@ class Group:
     results: list[Result]
 
     @property
+    def model(self) -> str:
+        """The name of the function that makes the net; the same for plain and residual."""
+        return str(self.results[0].config.get("model", {}).get("_target_", "")).rpartition(".")[2]
+
+    @property
     def plain(self) -> bool:
-        return self.shortcut == "none"
+        """Whether there are no shortcuts in the net."""
+        return self.shortcut == "none" or (not self.shortcut and self.model not in WITH_SHORTCUTS)
 
     @property
     def completed(self) -> list[Result]:
@@ -99,6 +108,12 @@ class Study:
 
     results: list[Result]
     groups: list[Group]
+    ensembles: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def several_models(self) -> bool:
+        """Whether nets are compared that differ in more than depth and shortcut."""
+        return len({group.model for group in self.groups if group.model}) > 1
 
     @property
     def experiments(self) -> list[str]:
@@ -116,6 +131,7 @@ def read_results(paths: Iterable[Path]) -> Study:
     Raises:
         ValueError: there are none.
     """
+    paths = list(paths)
     directories: set[Path] = set()
     for path in paths:
         if not path.exists():
@@ -125,7 +141,7 @@ def read_results(paths: Iterable[Path]) -> Study:
     results = mark_twins([result for result in results if result.config.get("job", "train") == "train"])
     if not results:
         raise ValueError(f"there are no training runs in {', '.join(map(str, paths))}")
-    return Study(results, group(results))
+    return Study(results, group(results), read_ensembles(paths))
 
 
 def mark_twins(results: list[Result]) -> list[Result]:
@@ -163,7 +179,31 @@ def read_run(directory: Path) -> Result:
         status = run.status()
     except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         return Result(directory, "unreadable", f"{type(error).__name__}: {error}")
-    return Result(directory, status, str(record.get("error") or ""), record, curve)
+    return Result(directory, status, str(record.get("error") or ""), record, curve, read_evaluations(run, record))
+
+
+def read_evaluations(run: Run, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What `resnet-lab-eval` noted of the run's last iteration."""
+    found = evaluations(run.directory / "evaluations.json")
+    last = {"run": hash_of_run(record["config"]), "iteration": record.get("iterations")} if found else {}
+    return [check_evaluation(e) for e in found if {key: e.get(key) for key in last} == last]
+
+
+def read_ensembles(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    files = sorted({file for path in paths for file in path.rglob("ensembles.json")})
+    return [check_evaluation(entry) for file in files for entry in evaluations(file)]
+
+
+def check_evaluation(entry: dict[str, Any]) -> dict[str, Any]:
+    """Raise unless a number has its protocol and is an error in percent."""
+    if not isinstance(entry.get("protocol"), dict) or not isinstance(entry["protocol"].get("name"), str):
+        raise ValueError("an evaluation has no protocol")
+    for key in ("error", "error_top5"):
+        if type(entry.get(key, 0)) not in (int, float) or not 0 <= entry.get(key, 0) <= 100:
+            raise ValueError(f"{key} is {entry[key]}")
+    if "error" not in entry or not isinstance(entry.get("members", []), list):
+        raise ValueError("an evaluation has no error")
+    return entry
 
 
 def check_record(record: dict[str, Any], curve: Curve) -> None:

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import statistics
 from typing import Any
 
 from resnet_lab.report import results
+from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import paper_test_error
 from resnet_lab.report.results import Group, Result, Study
 from resnet_lab.report.verdict import spread, verdict
@@ -49,8 +51,10 @@ def markdown(study: Study) -> str:
         "\n".join(f"- {sentence}" for sentence in rest),
         "![error curves](curves.png)",
         "Thin lines: training error. Bold lines: validation error. Bands: one standard deviation over seeds.",
+        "![errors against multiply-adds](multiply_adds.png)" if study.several_models else "",
         table(*group_rows(study)),
         NOTE,
+        *(f"## Test error by {name}\n\n{table(header, rows)}" for name, header, rows in evaluation_tables(study)),
         *problems(study),
         provenance(study),
     ]
@@ -60,10 +64,13 @@ def markdown(study: Study) -> str:
 def group_rows(study: Study) -> tuple[list[str], list[list[str]]]:
     """Header and rows: a row a net, over its completed seeds."""
     papers = [paper_test_error(group) for group in study.groups]
-    header = ["net", "parameters", *ERRORS.values(), *(["paper's test error"] if any(papers) else []), "runs"]
+    costs = ["multiply-adds", "images/s"] if study.several_models else []
+    paper_column = ["paper's test error"] if any(papers) else []
+    header = ["net", "parameters", *costs, *ERRORS.values(), *paper_column, "runs"]
     rows = []
     for group, paper in zip(study.groups, papers, strict=True):
-        row = [group.name, parameters(group), *(cell(group, key) for key in ERRORS)]
+        row = [group.name, parameters(group), *([multiply_adds(group), speed(group)] if costs else [])]
+        row += [*(cell(group, key) for key in ERRORS)]
         row += ([f"{paper:.2f} %" if paper else ""] if any(papers) else []) + [statuses(group)]
         rows.append(row)
     return header, rows
@@ -72,6 +79,16 @@ def group_rows(study: Study) -> tuple[list[str], list[list[str]]]:
 def parameters(group: Group) -> str:
     counts = group.values("parameters")
     return f"{counts[0] / 1e6:.2f}M" if counts else ""
+
+
+def multiply_adds(group: Group) -> str:
+    counts = group.values("multiply_adds")
+    return f"{counts[0] / 1e6:.1f}M" if counts else ""
+
+
+def speed(group: Group) -> str:
+    speeds = group.values("images_per_second")
+    return f"{statistics.median(speeds):.0f}" if speeds else ""
 
 
 def cell(group: Group, key: str) -> str:

@@ -1,6 +1,7 @@
 """Whether depth hurts the training error: computed, with its spread, never read off a figure."""
 
 import itertools
+import json
 import statistics
 from dataclasses import dataclass
 
@@ -88,12 +89,46 @@ def verdict(study: Study) -> list[str]:
     """Sentences; the first is the verdict in a word or two."""
     compared = pairs(study)
     sentences = [headline(compared), *(pair.sentence() for pair in compared)]
+    if study.several_models:
+        sentences = [comparison(study), *sentences[bool(not compared) :]]
     if compared and min(pair.seeds for pair in compared) == 1:
         sentences.append("One seed proves nothing: run several (seed=0,1,2) before believing this.")
     unfinished = sum(result.status != "completed" for result in study.results)
     if unfinished:
         sentences.append(f"{unfinished} of {len(study.results)} runs are not complete and are left out.")
     return sentences
+
+
+def comparison(study: Study) -> str:
+    """Of nets that are trained alike: who fits best, and whom no cheaper one beats."""
+    nets = [group for group in study.groups if group.values(ERROR)]
+    if len({recipe_without_model(group) for group in nets}) > 1:
+        return "Several recipes: the nets are not trained alike, and are not compared."
+    if len(nets) < 2:
+        return "No verdict: there are no two nets to compare yet."
+    best = min(nets, key=lambda group: statistics.fmean(group.values(ERROR)))
+    front = [group.name for group in sorted(nets, key=cost) if not any(beats(other, group) for other in nets)]
+    return (
+        f"Of {len(nets)} nets trained alike, {best.name} has the lowest training error, "
+        f"{spread(best.values(ERROR))}; none with as few multiply-adds has a lower one than {', '.join(front)}."
+    )
+
+
+def beats(one: Group, other: Group) -> bool:
+    """Whether it is at least as cheap, and better."""
+    errors = [statistics.fmean(group.values(ERROR)) for group in (one, other)]
+    return cost(one) <= cost(other) and errors[0] < errors[1]
+
+
+def cost(group: Group) -> float:
+    """Multiply-adds of an image."""
+    return group.values("multiply_adds")[0] if group.values("multiply_adds") else 0.0
+
+
+def recipe_without_model(group: Group) -> str:
+    family = json.loads(group.family)
+    family[2].pop("model", None)
+    return json.dumps(family, sort_keys=True)
 
 
 def headline(compared: list[Pair]) -> str:

@@ -1,0 +1,42 @@
+"""Contenders timed in turn, round after round, so that what else the machine does hits all of them; as ratios."""
+
+import logging
+import statistics
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 5
+
+
+def measure(contenders: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Images per second of each contender's turn, in every round; a first turn of each is not counted."""
+    for turn in contenders.values():
+        turn()  # compiles, allocates, starts workers
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(1, ROUNDS + 1):
+        for name, turn in contenders.items():
+            speeds[name].append(turn())
+        log.info("round %d: %s", number, ", ".join(f"{n} {s[-1]:.0f} images/s" for n, s in speeds.items()))
+    return speeds
+
+
+def ratios(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """The first over each other, round by round: the median and the range."""
+    first, *others = speeds
+    return {f"{first} / {other}": ratio(speeds[first], speeds[other]) for other in others}
+
+
+def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    by_round = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {"median": statistics.median(by_round), "min": min(by_round), "max": max(by_round)}
+
+
+def table(speeds: dict[str, list[float]]) -> str:
+    first = next(iter(speeds))
+    lines = [f"| contender | images/s (median) | {first} / contender (median, range) |", "| --- | --- | --- |"]
+    for name, values in speeds.items():
+        r = ratio(speeds[first], values)
+        shown = "" if name == first else f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})"
+        lines.append(f"| {name} | {statistics.median(values):.0f} | {shown} |")
+    return "\n".join(lines) + "\n"
