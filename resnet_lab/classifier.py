@@ -66,6 +66,16 @@ class Tally(nn.Module):
         return means | ({"error_top5": 100 * wrong_top5 / images} if self.top5 else {})
 
 
+def losses(output: Any, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits, their mean cross-entropy, and the loss to train on, which is that or has auxiliary ones in it."""
+    if not isinstance(output, WithAuxiliary):
+        loss = F.cross_entropy(output, labels)
+        return output, loss, loss
+    loss = F.cross_entropy(output.logits, labels)
+    auxiliary = sum(F.cross_entropy(logits, labels) for logits in output.auxiliary)
+    return output.logits, loss, loss + output.weight * auxiliary
+
+
 class Classifier(LightningModule):
     """A network in training on single-label images.
 
@@ -111,17 +121,13 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **how}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        output = self(batch.images)
-        logits = output.logits if isinstance(output, WithAuxiliary) else output
-        loss = F.cross_entropy(logits, batch.labels)
+        logits, loss, trained_on = losses(self(batch.images), batch.labels)
         wrong = self.tally("train").add(logits, batch.labels, loss)
         schedule = self.lr_schedulers()
         if isinstance(schedule, MultiStepWarmup) and schedule.warming:
             self._observe(schedule, wrong, batch)
         self._watch(loss)
-        if isinstance(output, WithAuxiliary):
-            loss = loss + output.weight * sum(F.cross_entropy(aux, batch.labels) for aux in output.auxiliary)
-        return loss * batch.weight
+        return trained_on * batch.weight
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate("val", batch)

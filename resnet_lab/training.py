@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
+from resnet_lab.activation_checkpointing import checkpoint_blocks
 from resnet_lab.build import build
 from resnet_lab.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
@@ -134,6 +135,8 @@ def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
     """The data, not yet read, and the network in its LightningModule."""
     data: ImageData = build("data", config["data"], seed=config["seed"])
     net: nn.Module = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
+    if config["runtime"].get("activation_checkpointing"):
+        checkpoint_blocks(net)
     if config["runtime"]["channels_last"]:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build("optimizer", config["optimizer"])

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnet_lab.classifier import Tally
+from resnet_lab.classifier import Tally, losses
+from resnet_lab.models.auxiliary import WithAuxiliary
 
 
 def logits_for(ranking: list[int]) -> torch.Tensor:
@@ -54,3 +55,14 @@ def test_the_batch_size_does_not_change_the_error(batch_size: int) -> None:
         tally.add(logits[part], labels[part], F.cross_entropy(logits[part], labels[part]))
     wrong = int((logits.argmax(1) != labels).sum())
     assert tally.take(lambda sums: sums)["error"] == 100 * wrong / 101
+
+
+def test_auxiliary_losses_are_trained_on_and_not_logged() -> None:
+    torch.manual_seed(0)
+    main, first, second, labels = *torch.randn(3, 8, 5), torch.arange(8) % 5
+    logits, loss, trained_on = losses(WithAuxiliary(main, (first, second), 0.3), labels)
+    assert torch.equal(logits, main)
+    assert loss == F.cross_entropy(main, labels)
+    expected = F.cross_entropy(main, labels) + 0.3 * F.cross_entropy(first, labels)
+    torch.testing.assert_close(trained_on, expected + 0.3 * F.cross_entropy(second, labels))
+    assert losses(main, labels)[1] == losses(main, labels)[2] == loss

@@ -1,0 +1,373 @@
+"""Weights in and out: files of ours, of torchvision's and of other people's nets, safetensors, and ONNX."""
+
+import contextlib
+import copy
+import importlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VGG, AlexNet, GoogLeNet
+
+from resnet_lab.checkpoint import is_whole
+from resnet_lab.checks import UserError, check_choice
+from resnet_lab.models.blocks import Block, Bottleneck
+from resnet_lab.models.shortcuts import PadShortcut
+from resnet_lab.record import sync
+
+FORMS = {"torchvision": (".pth", ".pt", ".th"), "safetensors": (".safetensors",), "onnx": (".onnx",)}
+PADDINGS = ("both", "end")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
+TOLERANCE = 1e-4  # of the largest logit: ONNX Runtime sums in another order
+
+TO_OURS = (
+    (r"^conv1\.", "stem.0."),
+    (r"^bn1\.", "stem.1."),
+    (r"^layer(?=\d)", "stage"),
+    (r"\.downsample\.", ".shortcut."),
+    (r"^(fc|linear)\.", "head.2."),
+)
+TO_TORCHVISIONS = (
+    (r"^stem\.0\.", "conv1."),
+    (r"^stem\.1\.", "bn1."),
+    (r"^stage(?=\d)", "layer"),
+    (r"\.shortcut\.", ".downsample."),
+    (r"^head\.2\.", "fc."),
+)
+
+
+def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
+    """Load a file's weights into the net, all or none; return a sentence about what the file was taken for.
+
+    Reads checkpoints of our runs, safetensors, and whatever `torch.save` wrote that is tensors and plain types.
+    The names are the net's own, or torchvision's for a ResNet (`conv1`, `layer1.0.downsample.0`, `fc`), which
+    published CIFAR nets have, too, some with `linear` and `shortcut`. Their nets of option A put half of the
+    zero channels before the others and half behind, which is `padding="both"`; the channels are then reordered,
+    so that the net computes the same function. `end` takes them as they are, and names of ours always are.
+
+    Raises:
+        UserError: the file cannot be read, holds anything but finite tensors, or does not fit the net.
+        ValueError: the padding is unknown.
+    """
+    check_choice("padding", padding, PADDINGS)
+    found = read_tensors(path)
+    said = []
+    if isinstance(net, GoogLeNet) and not net.aux_logits and any(name.startswith("aux") for name in found):
+        found = {name: tensor for name, tensor in found.items() if not re.match(r"aux[12]\.", name)}
+        said = ["aux1 and aux2 are left out, as the net is without auxiliary classifiers"]
+    foreign = bool(blocks(net)) and "conv1.weight" in found
+    weights = fitted(net, path, found, TO_OURS if foreign else ())
+    if foreign:
+        said += remarks(net, padding)
+    if foreign and padding == "both":
+        weights = reordered(net, weights)
+    net.load_state_dict(weights)
+    names = "torchvision's names" if foreign else "the net's own names"
+    return "; ".join([f"{path} has {names}", *said])
+
+
+def export_weights(
+    net: nn.Module, path: Path, form: str, shape: tuple[int, int, int] | None = None, padding: str = "both"
+) -> None:
+    """Write the net's weights as a new file, which is whole or not there.
+
+    `torchvision` is a state dict under torchvision's names, which with `stem=imagenet` torchvision's own classes
+    load. Of a ResNet of option A the channels are reordered for nets that pad on both sides, as the published
+    ones do, and as `load_weights` takes them; `padding="end"` leaves them as they are. `safetensors` has the
+    net's own names. `onnx` is the net in evaluation, from `images` (N, *shape), float32, to `logits`
+    (N, num_classes) for any N; only it needs `shape`, an image's (C, H, W). It is written once ONNX Runtime has
+    come to the net's logits on random images.
+
+    Raises:
+        UserError: the file exists or cannot be written, a library is missing, the net has no such form, or
+            ONNX Runtime disagrees.
+        ValueError: the form or the padding is unknown, or `onnx` has no shape.
+    """
+    check_choice("form", form, FORMS)
+    check_choice("padding", padding, PADDINGS)
+    check_output(path, form)
+    if form == "onnx":
+        content = onnx_content(net, shape)
+    elif form == "safetensors":
+        content = library("safetensors.torch", form).save(stored(net), {"format": "pt"})
+    else:
+        buffer = io.BytesIO()
+        torch.save(torchvision_weights(net, padding), buffer)
+        content = buffer.getvalue()
+    write(path, content)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by their names, without what others wrap them in; nothing in it is executed."""
+    if not path.is_file():
+        raise UserError(f"weights must be a file, and {path} is none")
+    safe = library("safetensors.torch", path.name) if path.suffix == ".safetensors" else None
+    try:
+        content = path.read_bytes()[32 if is_whole(path) else 0 :]
+        with warnings.catch_warnings(action="ignore"):
+            found = safe.load(content) if safe else torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # whatever a file that somebody made up leads to
+        # not torch's own words, which advise to execute what is in the file
+        other = re.search(r"GLOBAL ([\w.]+)", str(error))
+        cause = f"it holds {other[1]}" if other else f"it is cut off, damaged or of another kind ({error!r:.80})"
+        raise UserError(f"{path} is not read: {cause}; save net.state_dict(), tensors only") from error
+    return checked_tensors(path, unwrapped(found))
+
+
+def unwrapped(content: Any) -> Any:
+    lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
+    for _ in WRAPPERS:  # a dict can hold itself
+        inner = [content[key] for key in WRAPPERS if isinstance(content, dict) and key in content]
+        content = next((value for value in inner if isinstance(value, dict)), content)
+    if lightning:  # what counts errors has tensors, too
+        content = {key: value for key, value in content.items() if str(key).startswith(("net.", "model."))}
+    return content
+
+
+def checked_tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path} holds no tensors by name")
+    for key, value in content.items():
+        if not isinstance(key, str) or not key.isprintable():
+            raise UserError(f"{path}: a tensor's name must be text, got {key!r:.80}")
+        if not isinstance(value, Tensor):
+            raise UserError(f"{path}: {key} is no tensor, but {type(value).__name__}")
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in content)), ""):
+        content = {key.removeprefix(prefix): value for key, value in content.items()}
+    return dict(content)
+
+
+def fitted(
+    net: nn.Module, path: Path, found: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...]
+) -> dict[str, Tensor]:
+    """The tensors under the net's names and of its types; the names are made of the file's by the rules."""
+    own: dict[str, Tensor] = net.state_dict()
+    file_names = {renamed(key, rules): key for key in found}
+    if len(file_names) < len(found):
+        twice = min(set(found) - set(file_names.values()))
+        raise UserError(f"{path} has {twice} twice, under another name as well")
+    counters = [key for key in own if key.endswith(".num_batches_tracked") and key not in file_names]
+    absent = [renamed(key, TO_TORCHVISIONS if rules else ()) for key in own if key not in [*file_names, *counters]]
+    problems = listed("missing", absent)
+    problems += listed("unexpected", [key for name, key in file_names.items() if name not in own])
+    problems += listed("", misshapen(net, file_names, found), "; ")
+    if problems:
+        raise UserError(f"{path} does not fit the net: {'; '.join(problems)}")
+    weights = {name: converted(path, key, found[key], own[name]) for name, key in file_names.items()}
+    return weights | {key: torch.zeros_like(own[key]) for key in counters}  # old files count no batches
+
+
+def misshapen(net: nn.Module, file_names: Mapping[str, str], found: Mapping[str, Tensor]) -> list[str]:
+    """Which shapes are others than the net's; a wrong number of classes comes first."""
+    own = net.state_dict()
+    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    wrong = []
+    for name, key in file_names.items():
+        theirs, ours = found[key].shape, own[name].shape if name in own else found[key].shape
+        if theirs != ours:
+            wrong.append(f"{key} has shape {tuple(theirs)}, the net's {tuple(ours)}")
+            if linear and name == f"{linear[-1]}.weight" and theirs[1:] == ours[1:]:
+                classes = f"the file is of {theirs[0]} classes, the net of {ours[0]}"
+                wrong.insert(0, f"{classes} (choose data of {theirs[0]} classes): {wrong.pop()}")
+    return wrong
+
+
+def converted(path: Path, name: str, tensor: Tensor, like: Tensor) -> Tensor:
+    numbers = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    floats = tensor.is_floating_point() and like.is_floating_point()
+    if not numbers or (tensor.dtype != like.dtype and not floats):
+        kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device.type}"
+        raise UserError(f"{path}: {name} must be dense {like.dtype} on the CPU, got {kind}")
+    tensor = tensor.detach().to(like.dtype)
+    if not tensor.isfinite().all():
+        raise UserError(f"{path}: {name} has values that are not finite in {like.dtype}")
+    return tensor
+
+
+def listed(what: str, names: list[str], between: str = ", ") -> list[str]:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"{what} {between.join(names[:3])}{more}".strip()] if names else []
+
+
+def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def blocks(net: nn.Module) -> list[Block]:
+    """In the order of their use; none in a net that is no ResNet of ours."""
+    return [module for module in net.modules() if isinstance(module, Block)]
+
+
+def pads(net: nn.Module) -> bool:
+    return any(isinstance(block.shortcut, PadShortcut) for block in blocks(net))
+
+
+def remarks(net: nn.Module, padding: str) -> list[str]:
+    """What torchvision's names leave open."""
+    where = {"both": "on both sides", "end": "at the end"}[padding]
+    padded = [f"its zero channels are taken to be {where} (padding={padding})"] if pads(net) else []
+    other = other_function(net)
+    return padded + ([f"beware: {other}"] if other else [])
+
+
+def other_function(net: nn.Module) -> str | None:
+    """Why torchvision's net may compute another function of weights of the same names and shapes."""
+    if any(block.shortcut is None for block in blocks(net)):
+        return "this net has no shortcuts, and nets of these names have (model.shortcut=A)"
+    if any(isinstance(block, Bottleneck) and block.conv1.stride != (1, 1) for block in blocks(net)):
+        return "this net strides in the 1x1 convolutions, torchvision's in the 3x3 (model.stride_in=3x3)"
+    return None
+
+
+def reordered(net: nn.Module, weights: Mapping[str, Tensor], back: bool = False) -> dict[str, Tensor]:
+    """The weights of a net that pads on both sides, for ours, which pads at the end; or the way back.
+
+    Those of a net without padding are what they were.
+    """
+    weights = dict(weights)
+    if not pads(net):
+        return weights
+    for name, axis, order in carried_channels(net, len(weights["stem.0.weight"])):
+        weights[name] = weights[name].index_select(axis, order.argsort() if back else order)
+    return weights
+
+
+def carried_channels(net: nn.Module, channels: int) -> Iterator[tuple[str, int, Tensor]]:
+    """The weights with an axis for the channels that shortcuts carry: name, axis, and our order of theirs.
+
+    The channels between the convolutions of a block keep their order.
+    """
+    order = torch.arange(channels)
+    for name, block in net.named_modules():
+        if isinstance(block, Block):
+            yield f"{name}.conv1.weight", 1, order
+            if isinstance(block.shortcut, PadShortcut):
+                order = widened(order, block.shortcut.extra_channels)
+            last = 3 if isinstance(block, Bottleneck) else 2
+            yield f"{name}.conv{last}.weight", 0, order
+            for of_channel in ("weight", "bias", "running_mean", "running_var"):
+                yield f"{name}.bn{last}.{of_channel}", 0, order
+    yield "head.2.weight", 1, order
+
+
+def widened(order: Tensor, extra: int) -> Tensor:
+    """The order after zeros were added on both sides: what the shortcut carries, then the new channels."""
+    if extra % 2:
+        raise UserError(f"padding must be end: {extra} channels, of an odd width, are not halved, got both")
+    front = extra // 2
+    new = [*range(front), *range(front + len(order), len(order) + extra)]
+    return torch.cat([order + front, torch.tensor(new, dtype=order.dtype)])
+
+
+def stored(net: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in net.state_dict().items()
+    }
+
+
+def torchvision_weights(net: nn.Module, padding: str) -> dict[str, Tensor]:
+    weights = stored(net)
+    if isinstance(net, VGG | AlexNet | GoogLeNet):
+        return weights
+    instead = "choose safetensors or onnx"
+    if not blocks(net):
+        raise UserError(f"torchvision has no such net; {instead}")
+    if other := other_function(net):
+        raise UserError(f"{other}; {instead}")
+    if hasattr(net, "stage4") and (pads(net) or isinstance(blocks(net)[1].shortcut, nn.Sequential)):
+        raise UserError(f"torchvision's net has shortcuts of option B, and this one of A or C; {instead}")
+    if padding == "both":
+        weights = reordered(net, weights, back=True)
+    return {renamed(name, TO_TORCHVISIONS): tensor for name, tensor in weights.items()}
+
+
+def onnx_content(net: nn.Module, shape: tuple[int, int, int] | None) -> bytes:
+    if shape is None:
+        raise ValueError("shape must be an image's (C, H, W) for onnx, got None")
+    for name in ("onnx", "onnxscript"):
+        library(name, "onnx")
+    runtime = library("onnxruntime", "onnx")
+    net = copy.deepcopy(net).cpu().float().eval()
+    try:
+        with torch.no_grad():
+            net(torch.zeros(1, *shape))
+    except RuntimeError as error:
+        raise UserError(f"the net does not take images of shape {shape}: {error}") from error
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            program = torch.onnx.export(
+                net,
+                (torch.zeros(2, *shape),),
+                dynamo=True,
+                verbose=False,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        assert program is not None
+        content: bytes = program.model_proto.SerializeToString()
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        cause = str(error.__cause__ or error).partition("\n")[0]
+        raise UserError(f"the net cannot be written as onnx for images of shape {shape}: {cause}") from error
+    check_logits(net, session, shape)
+    return content
+
+
+@torch.no_grad()
+def check_logits(net: nn.Module, session: Any, shape: tuple[int, int, int]) -> None:
+    """Raise UserError unless the session comes to the net's logits for batches of 1 and 3 random images."""
+    random = torch.Generator().manual_seed(0)
+    for images in (torch.randn(n, *shape, generator=random) for n in (1, 3)):
+        expected = net(images)
+        found = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+        difference = float((found - expected).abs().max())
+        allowed = TOLERANCE * float(expected.abs().max())
+        if not difference <= allowed:
+            raise UserError(
+                f"ONNX Runtime's logits for {len(images)} random images are {difference:.2g} from the net's, and "
+                f"{allowed:.2g} is allowed; nothing is written"
+            )
+
+
+def library(name: str, needed_for: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise UserError(f"{needed_for} needs {package}: pip install 'resnet-lab[export]'") from error
+
+
+def check_output(path: Path, form: str) -> None:
+    if path.suffix not in FORMS[form]:
+        raise UserError(f"output must end in {' or '.join(FORMS[form])} for {form}, got {path}")
+    if path.exists():
+        raise UserError(f"output: {path} exists; choose another or remove it")
+    if not path.parent.is_dir():
+        raise UserError(f"output: there is no folder {path.parent}")
+
+
+def write(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            sync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise UserError(f"output: {path} cannot be written: {error.strerror}") from error
+    finally:
+        beside.unlink(missing_ok=True)
