@@ -67,7 +67,7 @@ class Tally(nn.Module):
 
 
 def losses(output: Any, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The logits, their mean cross-entropy, and the loss to train on, which is that or has auxiliary ones in it."""
+    """The logits, their mean cross-entropy, and the loss to train on, which has the auxiliary ones in it."""
     if not isinstance(output, WithAuxiliary):
         loss = F.cross_entropy(output, labels)
         return output, loss, loss

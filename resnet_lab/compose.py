@@ -236,6 +236,11 @@ def command(run: Run, config: dict[str, Any]) -> list[str]:
 def environment(config: dict[str, Any]) -> dict[str, str]:
     """The environment for that process: some settings must be there when it starts."""
     environ = dict(os.environ)
-    if config["runtime"]["huge_pages"] and sys.platform == "linux":
-        environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    runtime = config["runtime"]
+    tunables = ["glibc.malloc.hugetlb=1"] if runtime["huge_pages"] else []
+    if runtime["activation_checkpointing"]:
+        # or the heap fragments between the inputs that are kept, and most of the saving is gone
+        tunables.append("glibc.malloc.mmap_threshold=1048576")
+    if tunables and sys.platform == "linux":
+        environ.setdefault("GLIBC_TUNABLES", ":".join(tunables))
     return environ

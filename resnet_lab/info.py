@@ -1,4 +1,4 @@
-"""`resnet-lab-info`: parameters, multiply-adds and the shape of each layer."""
+"""`resnet-lab-info`: parameters, multiply-adds and activation memory of a network, its stages and its layers."""
 
 import json
 import sys
@@ -16,7 +16,9 @@ def _task(cfg: DictConfig) -> None:
     try:
         check_keys(cfg, "info")
         check_choice("format", cfg.format, ("text", "json"))
-        print(show(describe(to_plain(cfg.model), to_plain(cfg.data)), cfg.format))
+        check_choice("detail", cfg.detail, ("stages", "layers"))
+        facts = describe(to_plain(cfg.model), to_plain(cfg.data))
+        print(json.dumps(facts, indent=2) if cfg.format == "json" else show(facts, cfg.detail))
     except (UserError, ValueError) as error:
         sys.exit(f"resnet-lab-info: {error}")
 
@@ -24,7 +26,7 @@ def _task(cfg: DictConfig) -> None:
 def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Build the network for the dataset's images, which are not read, and count."""
     from resnet_lab.build import build  # torch: not needed for --help and --cfg
-    from resnet_lab.count import count_layers, count_parameters
+    from resnet_lab.count import count_activation_bytes, count_layers, count_parameters, count_stages
 
     images = build("data", data)
     net = build("model", model, in_channels=images.in_channels, num_classes=images.num_classes)
@@ -34,33 +36,67 @@ def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         "input_shape": shape,
         "parameters": count_parameters(net),
         "multiply_adds": sum(layer.multiply_adds for layer in layers),
+        "activation_bytes": count_activation_bytes(net, shape),
+        "stages": [stage._asdict() for stage in count_stages(net, layers)],
         "layers": [layer._asdict() for layer in layers],
     }
 
 
-def show(facts: dict[str, Any], form: str) -> str:
-    if form == "json":
-        return json.dumps(facts, indent=2)
-    rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
-    rows += [
+def show(facts: dict[str, Any], detail: str) -> str:
+    """The stages, with `detail` layers the layers, too, and what was counted."""
+    image = "x".join(map(str, facts["input_shape"]))
+    total = ("total", "", f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}", "")
+    parts = [
+        table(("stage", "output", "parameters", "multiply-adds", "structure"), stage_rows(facts), total),
+        f"activations kept for the backward pass: {facts['activation_bytes'] / 1e6:.1f} MB per image (float32)",
+        "multiply-adds are those of convolutions and linear layers, projections of shortcuts included, for one "
+        f"image of {image}; batch normalization, ReLU, pooling and additions are not counted",
+    ]
+    if detail == "layers":
+        layers = table(("layer", "output", "parameters", "multiply-adds", "kind"), layer_rows(facts), total)
+        parts.insert(1, f"\n{layers}\n")
+    return "\n".join(parts)
+
+
+def stage_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            stage["name"],
+            "x".join(map(str, stage["output_size"])) if stage["output_size"] else "training only",
+            f"{stage['parameters']:,}",
+            f"{stage['multiply_adds']:,}",
+            stage["structure"],
+        )
+        for stage in facts["stages"]
+    ]
+
+
+def layer_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
         (
             layer["name"],
-            layer["kind"],
             "x".join(map(str, layer["output_shape"])),
             f"{layer['parameters']:,}",
             f"{layer['multiply_adds']:,}",
+            layer["kind"],
         )
         for layer in facts["layers"]
     ]
-    rows.append(("total", "", "", f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join(
+
+
+def table(*parts: Any) -> str:
+    """Head, rows and total, the two columns of numbers to the right."""
+    head, rows, total = parts
+    cells = [head, *rows, total]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = (
         "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
+            cell.rjust(width) if column in (2, 3) else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in rows
+        for row in cells
     )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def main() -> None:

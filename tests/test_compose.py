@@ -70,7 +70,7 @@ def test_the_papers_recipe_on_cifar10(composed: Composed) -> None:
         ("trainer.num_nodes=two", "trainer.num_nodes must be a positive integer, got 'two'"),
         ("trainer.devices='2'", "trainer.devices must be a number, .* got '2'"),
         ("run_dir=elsewhere", "run_dir follows from output_root"),
-        ("job=dance", "job must be train or throughput, got 'dance'"),
+        ("job=dance", "job must be train, throughput or loading, got 'dance'"),
         ("optimizer._partial_=false", "optimizer._partial_ must be true, .* got False"),
     ],
 )
