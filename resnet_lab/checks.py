@@ -1,7 +1,9 @@
 """Errors that name the argument, what is allowed and what was given."""
 
+import importlib
 import os
 from collections.abc import Collection, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -31,3 +33,12 @@ def check_safe(environ: Mapping[str, str] = os.environ) -> None:
     """Refuse the variable that has torch unpickle whatever a checkpoint holds."""
     if environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0") not in ("", "0"):
         raise UserError("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and would let a checkpoint run code; unset it")
+
+
+def library(name: str, needed_for: str) -> Any:
+    """The module of an optional dependency; raise UserError where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise UserError(f"{needed_for} needs {package}: pip install 'resnet-lab[export]'") from error

@@ -1,13 +1,10 @@
 """Weights in and out: files of ours, of torchvision's and of other people's nets, safetensors, and ONNX."""
 
-import contextlib
-import copy
-import importlib
 import io
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +13,24 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, GoogLeNet
 
 from resnet_lab.checkpoint import is_whole
-from resnet_lab.checks import UserError, check_choice
-from resnet_lab.models.blocks import Block, Bottleneck
-from resnet_lab.models.shortcuts import PadShortcut
+from resnet_lab.checks import UserError, check_choice, library
+from resnet_lab.layouts import (
+    TO_OURS,
+    TO_TORCHVISIONS,
+    blocks,
+    other_function,
+    pads,
+    remarks,
+    renamed,
+    reordered,
+)
+from resnet_lab.onnx_form import onnx_content
 from resnet_lab.record import sync
 
 FORMS = {"torchvision": (".pth", ".pt", ".th"), "safetensors": (".safetensors",), "onnx": (".onnx",)}
 PADDINGS = ("both", "end")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
-TOLERANCE = 1e-4  # of the largest logit: ONNX Runtime sums in another order
-
-TO_OURS = (
-    (r"^conv1\.", "stem.0."),
-    (r"^bn1\.", "stem.1."),
-    (r"^layer(?=\d)", "stage"),
-    (r"\.downsample\.", ".shortcut."),
-    (r"^(fc|linear)\.", "head.2."),
-)
-TO_TORCHVISIONS = (
-    (r"^stem\.0\.", "conv1."),
-    (r"^stem\.1\.", "bn1."),
-    (r"^stage(?=\d)", "layer"),
-    (r"\.shortcut\.", ".downsample."),
-    (r"^head\.2\.", "fc."),
-)
 
 
 def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
@@ -198,78 +188,6 @@ def listed(what: str, names: list[str], between: str = ", ") -> list[str]:
     return [f"{what} {between.join(names[:3])}{more}".strip()] if names else []
 
 
-def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def blocks(net: nn.Module) -> list[Block]:
-    """In the order of their use; none in a net that is no ResNet of ours."""
-    return [module for module in net.modules() if isinstance(module, Block)]
-
-
-def pads(net: nn.Module) -> bool:
-    return any(isinstance(block.shortcut, PadShortcut) for block in blocks(net))
-
-
-def remarks(net: nn.Module, padding: str) -> list[str]:
-    """What torchvision's names leave open."""
-    where = {"both": "on both sides", "end": "at the end"}[padding]
-    padded = [f"its zero channels are taken to be {where} (padding={padding})"] if pads(net) else []
-    other = other_function(net)
-    return padded + ([f"beware: {other}"] if other else [])
-
-
-def other_function(net: nn.Module) -> str | None:
-    """Why torchvision's net may compute another function of weights of the same names and shapes."""
-    if any(block.shortcut is None for block in blocks(net)):
-        return "this net has no shortcuts, and nets of these names have (model.shortcut=A)"
-    if any(isinstance(block, Bottleneck) and block.conv1.stride != (1, 1) for block in blocks(net)):
-        return "this net strides in the 1x1 convolutions, torchvision's in the 3x3 (model.stride_in=3x3)"
-    return None
-
-
-def reordered(net: nn.Module, weights: Mapping[str, Tensor], back: bool = False) -> dict[str, Tensor]:
-    """The weights of a net that pads on both sides, for ours, which pads at the end; or the way back.
-
-    Those of a net without padding are what they were.
-    """
-    weights = dict(weights)
-    if not pads(net):
-        return weights
-    for name, axis, order in carried_channels(net, len(weights["stem.0.weight"])):
-        weights[name] = weights[name].index_select(axis, order.argsort() if back else order)
-    return weights
-
-
-def carried_channels(net: nn.Module, channels: int) -> Iterator[tuple[str, int, Tensor]]:
-    """The weights with an axis for the channels that shortcuts carry: name, axis, and our order of theirs.
-
-    The channels between the convolutions of a block keep their order.
-    """
-    order = torch.arange(channels)
-    for name, block in net.named_modules():
-        if isinstance(block, Block):
-            yield f"{name}.conv1.weight", 1, order
-            if isinstance(block.shortcut, PadShortcut):
-                order = widened(order, block.shortcut.extra_channels)
-            last = 3 if isinstance(block, Bottleneck) else 2
-            yield f"{name}.conv{last}.weight", 0, order
-            for of_channel in ("weight", "bias", "running_mean", "running_var"):
-                yield f"{name}.bn{last}.{of_channel}", 0, order
-    yield "head.2.weight", 1, order
-
-
-def widened(order: Tensor, extra: int) -> Tensor:
-    """The order after zeros were added on both sides: what the shortcut carries, then the new channels."""
-    if extra % 2:
-        raise UserError(f"padding must be end: {extra} channels, of an odd width, are not halved, got both")
-    front = extra // 2
-    new = [*range(front), *range(front + len(order), len(order) + extra)]
-    return torch.cat([order + front, torch.tensor(new, dtype=order.dtype)])
-
-
 def stored(net: nn.Module) -> dict[str, Tensor]:
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -291,63 +209,6 @@ def torchvision_weights(net: nn.Module, padding: str) -> dict[str, Tensor]:
     if padding == "both":
         weights = reordered(net, weights, back=True)
     return {renamed(name, TO_TORCHVISIONS): tensor for name, tensor in weights.items()}
-
-
-def onnx_content(net: nn.Module, shape: tuple[int, int, int] | None) -> bytes:
-    if shape is None:
-        raise ValueError("shape must be an image's (C, H, W) for onnx, got None")
-    for name in ("onnx", "onnxscript"):
-        library(name, "onnx")
-    runtime = library("onnxruntime", "onnx")
-    net = copy.deepcopy(net).cpu().float().eval()
-    try:
-        with torch.no_grad():
-            net(torch.zeros(1, *shape))
-    except RuntimeError as error:
-        raise UserError(f"the net does not take images of shape {shape}: {error}") from error
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            program = torch.onnx.export(
-                net,
-                (torch.zeros(2, *shape),),
-                dynamo=True,
-                verbose=False,
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-            )
-        assert program is not None
-        content: bytes = program.model_proto.SerializeToString()
-        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        cause = str(error.__cause__ or error).partition("\n")[0]
-        raise UserError(f"the net cannot be written as onnx for images of shape {shape}: {cause}") from error
-    check_logits(net, session, shape)
-    return content
-
-
-@torch.no_grad()
-def check_logits(net: nn.Module, session: Any, shape: tuple[int, int, int]) -> None:
-    """Raise UserError unless the session comes to the net's logits for batches of 1 and 3 random images."""
-    random = torch.Generator().manual_seed(0)
-    for images in (torch.randn(n, *shape, generator=random) for n in (1, 3)):
-        expected = net(images)
-        found = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-        difference = float((found - expected).abs().max())
-        allowed = TOLERANCE * float(expected.abs().max())
-        if not difference <= allowed:
-            raise UserError(
-                f"ONNX Runtime's logits for {len(images)} random images are {difference:.2g} from the net's, and "
-                f"{allowed:.2g} is allowed; nothing is written"
-            )
-
-
-def library(name: str, needed_for: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise UserError(f"{needed_for} needs {package}: pip install 'resnet-lab[export]'") from error
 
 
 def check_output(path: Path, form: str) -> None:

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_lab import weights
+from resnet_lab import onnx_form, weights
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, check_keys, to_plain
 from resnet_lab.export import export
@@ -474,10 +474,10 @@ def test_onnx_that_differs_is_refused() -> None:
         def run(self, names: list[str], feed: dict[str, Any]) -> list[Any]:
             return [net(torch.from_numpy(feed["images"])).numpy() + self.wrong]
 
-    weights.check_logits(net, Session(0.0), (3, 8, 8))
+    onnx_form.check_logits(net, Session(0.0), (3, 8, 8))
     for wrong in (0.01, float("nan")):
         with pytest.raises(UserError, match=r"ONNX Runtime's logits for 1 random images are .* from the net's"):
-            weights.check_logits(net, Session(wrong), (3, 8, 8))
+            onnx_form.check_logits(net, Session(wrong), (3, 8, 8))
 
 
 def exported(*overrides: str) -> str:

@@ -1,0 +1,98 @@
+"""Nets of ours under torchvision's names, and with the channels of nets that pad on both sides for option A."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from resnet_lab.checks import UserError
+from resnet_lab.models.blocks import Block, Bottleneck
+from resnet_lab.models.shortcuts import PadShortcut
+
+TO_OURS = (
+    (r"^conv1\.", "stem.0."),
+    (r"^bn1\.", "stem.1."),
+    (r"^layer(?=\d)", "stage"),
+    (r"\.downsample\.", ".shortcut."),
+    (r"^(fc|linear)\.", "head.2."),
+)
+TO_TORCHVISIONS = (
+    (r"^stem\.0\.", "conv1."),
+    (r"^stem\.1\.", "bn1."),
+    (r"^stage(?=\d)", "layer"),
+    (r"\.shortcut\.", ".downsample."),
+    (r"^head\.2\.", "fc."),
+)
+
+
+def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def blocks(net: nn.Module) -> list[Block]:
+    """In the order of their use; none in a net that is no ResNet of ours."""
+    return [module for module in net.modules() if isinstance(module, Block)]
+
+
+def pads(net: nn.Module) -> bool:
+    return any(isinstance(block.shortcut, PadShortcut) for block in blocks(net))
+
+
+def remarks(net: nn.Module, padding: str) -> list[str]:
+    """What torchvision's names leave open."""
+    where = {"both": "on both sides", "end": "at the end"}[padding]
+    padded = [f"its zero channels are taken to be {where} (padding={padding})"] if pads(net) else []
+    other = other_function(net)
+    return padded + ([f"beware: {other}"] if other else [])
+
+
+def other_function(net: nn.Module) -> str | None:
+    """Why torchvision's net may compute another function of weights of the same names and shapes."""
+    if any(block.shortcut is None for block in blocks(net)):
+        return "this net has no shortcuts, and nets of these names have (model.shortcut=A)"
+    if any(isinstance(block, Bottleneck) and block.conv1.stride != (1, 1) for block in blocks(net)):
+        return "this net strides in the 1x1 convolutions, torchvision's in the 3x3 (model.stride_in=3x3)"
+    return None
+
+
+def reordered(net: nn.Module, weights: Mapping[str, Tensor], back: bool = False) -> dict[str, Tensor]:
+    """The weights of a net that pads on both sides, for ours, which pads at the end; or the way back.
+
+    Those of a net without padding are what they were.
+    """
+    weights = dict(weights)
+    if not pads(net):
+        return weights
+    for name, axis, order in carried_channels(net, len(weights["stem.0.weight"])):
+        weights[name] = weights[name].index_select(axis, order.argsort() if back else order)
+    return weights
+
+
+def carried_channels(net: nn.Module, channels: int) -> Iterator[tuple[str, int, Tensor]]:
+    """The weights with an axis for the channels that shortcuts carry: name, axis, and our order of theirs.
+
+    The channels between the convolutions of a block keep their order.
+    """
+    order = torch.arange(channels)
+    for name, block in net.named_modules():
+        if isinstance(block, Block):
+            yield f"{name}.conv1.weight", 1, order
+            if isinstance(block.shortcut, PadShortcut):
+                order = widened(order, block.shortcut.extra_channels)
+            last = 3 if isinstance(block, Bottleneck) else 2
+            yield f"{name}.conv{last}.weight", 0, order
+            for of_channel in ("weight", "bias", "running_mean", "running_var"):
+                yield f"{name}.bn{last}.{of_channel}", 0, order
+    yield "head.2.weight", 1, order
+
+
+def widened(order: Tensor, extra: int) -> Tensor:
+    """The order after zeros were added on both sides: what the shortcut carries, then the new channels."""
+    if extra % 2:
+        raise UserError(f"padding must be end: {extra} channels, of an odd width, are not halved, got both")
+    front = extra // 2
+    new = [*range(front), *range(front + len(order), len(order) + extra)]
+    return torch.cat([order + front, torch.tensor(new, dtype=order.dtype)])
