@@ -14,6 +14,7 @@ from resnet_lab.compose import CONF, prepare
 from resnet_lab.launch import check_distinct
 from resnet_lab.pool import share_out
 from resnet_lab.record import Run
+from resnet_lab.training import build_all
 from resnet_lab.worker import execute
 
 Composed = Callable[..., dict[str, Any]]
@@ -200,3 +201,13 @@ def test_cores_are_shared_out(
     monkeypatch.setattr("resnet_lab.pool.CORES", 8)
     places = share_out({"accelerator": "cpu", "devices": devices}, n_jobs, jobs=9)
     assert (len(places), int(places[0]["OMP_NUM_THREADS"])) == expected
+
+
+def test_an_imagenet_stem_warns_of_small_images(
+    tiny: Callable[..., tuple[Run, dict[str, Any]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    for stem, pixels, warns in (("imagenet", 64, True), ("imagenet", 65, False), ("cifar", 64, False)):
+        caplog.clear()
+        overrides = ("model.depth=18", f"model.stem={stem}", f"data.image_size={pixels}")
+        build_all(tiny("model=imagenet_resnet", *overrides, "force=true")[1])
+        assert ("model.stem=imagenet shrinks images of 64 pixels" in caplog.text) == warns

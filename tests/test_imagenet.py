@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from resnet_lab.checks import UserError
 from resnet_lab.data import FashionMNIST, ImageNet
@@ -214,3 +217,37 @@ def test_through_the_command_line(resnet_lab: Callable[..., Any], tree: Path, tm
     assert done.returncode == 0, done.stderr
     assert "shorter sides [16, 18, 27, 34, 46]), 11 images" in done.stdout
     assert "1 images could not be read and are left out" in done.stdout
+
+
+def test_weights_of_others_err_as_in_their_own_pipeline(
+    resnet_lab: Callable[..., Any], tree: Path, tmp_path: Path
+) -> None:
+    """torchvision's class and transforms, against our net, our folders and our centre crop."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(num_classes=3)
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    transform = transforms.Compose(
+        [
+            transforms.Resize(72),
+            transforms.CenterCrop(64),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
+    images, labels = zip(*ImageFolder(str(tree / "val"), transform), strict=True)
+    # as trained: with the statistics of these images, so that not all are taken for one class
+    theirs.train()(torch.stack(images))
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    with torch.no_grad():
+        wrong = (theirs.eval()(torch.stack(images)).argmax(1) != torch.tensor(labels)).sum().item()
+    done = resnet_lab(
+        "eval",
+        *("weights=resnet18.pth", "model=imagenet_resnet", "model.depth=18", "protocol=center_crop"),
+        *("data=imagenet", f"data.root={tree}", "data.image_size=64", "data.shorter_side=[64,80]"),
+        *("data.eval_shorter_side=72", f"data.mean={mean}", f"data.std={std}", "data.num_workers=0"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "resnet18.pth has torchvision's names" in done.stdout
+    assert "center_crop (shorter side 72, crop 64), 12 images" in done.stdout
+    assert f"error {100 * wrong / 12:.4f} %" in done.stdout
