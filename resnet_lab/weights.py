@@ -1,7 +1,6 @@
 """Weights in and out: files of ours, of torchvision's and of other people's nets, safetensors, and ONNX."""
 
 import io
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from resnet_lab.layouts import (
     reordered,
 )
 from resnet_lab.onnx_form import onnx_content
-from resnet_lab.record import sync
+from resnet_lab.record import write_atomically
 
 FORMS = {"torchvision": (".pth", ".pt", ".th"), "safetensors": (".safetensors",), "onnx": (".onnx",)}
 PADDINGS = ("both", "end")
@@ -221,14 +220,7 @@ def check_output(path: Path, form: str) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            sync(file.fileno())
-        os.replace(beside, path)
+        write_atomically(path, content)
     except OSError as error:
         raise UserError(f"output: {path} cannot be written: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from test_data import write_cifar10
 
 from resnet_lab.checkpoint import read_checkpoint
-from resnet_lab.eval import hold_against_record
+from resnet_lab.eval import Stored, hold_against_record
 from resnet_lab.record import Run
 from resnet_lab.worker import execute
 
@@ -125,7 +125,7 @@ def test_loader_processes_change_nothing(tiny: Tiny) -> None:
 def test_every_precision_trains_and_counts_exactly(tiny: Tiny, precision: str) -> None:
     run, config = tiny(f"trainer.precision={precision}")
     assert execute(run, config) == 0
-    assert hold_against_record(run, config["trainer"] | {"precision": "32-true"})
+    assert hold_against_record(Stored(run, run.checkpoint_path), config["trainer"] | {"precision": "32-true"})
     wrong = run.record()["train_error_clean"] * 40 / 100
     assert wrong == pytest.approx(round(wrong), abs=1e-9)
 
@@ -134,25 +134,25 @@ def test_stored_weights_give_the_recorded_errors(tiny: Tiny, capsys: pytest.Capt
     run, config = tiny("data.holdout=10")
     assert execute(run, config) == 0
     trainer = config["trainer"]
-    assert hold_against_record(run, trainer) is True
+    assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is True
     assert "seed0: as recorded" in capsys.readouterr().out
     honest = run.record()
     for key in ("train_error_clean", "val_error", "test_error"):
         run.update(**honest | {key: honest[key] - 100 / 21})
-        assert hold_against_record(run, trainer) is False
+        assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is False
         assert f"recorded as {honest[key] - 100 / 21}" in capsys.readouterr().out
     run.update(**honest | {"iterations": 7})
-    assert hold_against_record(run, trainer) is False
+    assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is False
     assert "the weights are of iteration 6, not 7" in capsys.readouterr().out
     for edited in ({"config": []}, {"test_error": "0"}, {"data": "abc"}, {"threads": None}):
         run.update(**honest | edited)
-        assert hold_against_record(run, trainer) is False
+        assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is False
     edited_config = honest["config"] | {"optimizer": honest["config"]["optimizer"] | {"lr": 0.5}}
     run.update(**honest | {"config": edited_config})
-    assert hold_against_record(run, trainer) is False
+    assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is False
     assert "the weights are not of the config in the record" in capsys.readouterr().out
     run.update(**honest | {"status": "interrupted"})
-    assert hold_against_record(run, trainer) is None
+    assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is None
 
 
 def test_the_schedule_counts_iterations(tiny: Tiny) -> None:

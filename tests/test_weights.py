@@ -432,7 +432,7 @@ def test_where_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("resnet_lab.weights.sync", full)
+    monkeypatch.setattr("resnet_lab.record.sync", full)
     with pytest.raises(UserError, match=r"output: .*a.pth cannot be written: No space left on device"):
         export_weights(net, tmp_path / "a.pth", "torchvision")
     assert list(tmp_path.iterdir()) == [there]
