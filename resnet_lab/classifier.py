@@ -62,6 +62,8 @@ class Tally(nn.Module):
         images, wrong, wrong_top5, loss = reduce(torch.cat([sums, self.loss[None]])).tolist()
         for buffer in self.buffers():
             buffer.zero_()
+        if not images:
+            raise UserError("none of the images can be read")
         means = {"loss": loss / images, "error": 100 * wrong / images}
         return means | ({"error_top5": 100 * wrong_top5 / images} if self.top5 else {})
 
@@ -175,6 +177,8 @@ class Classifier(LightningModule):
         return tally
 
     def _evaluate(self, name: str, batch: Batch) -> None:
+        if not len(batch.labels):  # none could be read
+            return
         logits = self(batch.images)
         self.tally(name).add(logits, batch.labels, F.cross_entropy(logits, batch.labels))
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +11,7 @@ from omegaconf import DictConfig
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.compose import CONF, check_keys, register_resolvers, to_plain
 from resnet_lab.quiet import silence
-from resnet_lab.record import Run, hash_of, hash_of_run, note_evaluation
+from resnet_lab.record import Run, digest_of, evaluations, hash_of, hash_of_run, note_evaluation
 from resnet_lab.report.results import find_runs
 
 if TYPE_CHECKING:
@@ -42,6 +41,11 @@ def _task(cfg: DictConfig) -> None:
         sys.exit(perform(config))
     except (UserError, ValueError) as error:
         sys.exit(f"resnet-lab-eval: {error}")
+    except RuntimeError as error:
+        if "LOCAL_RANK" not in os.environ:
+            raise
+        # what the others say of it is no help
+        sys.exit(f"resnet-lab-eval: one of the processes ended: {str(error).splitlines()[0]}")
 
 
 def perform(config: dict[str, Any]) -> int:
@@ -56,6 +60,8 @@ def perform(config: dict[str, Any]) -> int:
     if (config["runs"] is None) == (config["weights"] is None):
         raise UserError("runs=PATH or weights=FILE must be given, one of them alone")
     if config["weights"] is not None:
+        if config["ensemble"]:
+            raise UserError("ensemble=true goes with runs, and not with weights=FILE")
         return evaluate_weights(config)
     if config.get("model") or config.get("data"):
         raise UserError("model and data go with weights=FILE; runs have their own")
@@ -68,7 +74,7 @@ def perform(config: dict[str, Any]) -> int:
     return evaluate_runs(found, config)
 
 
-def chosen(runs: str | Iterable[str]) -> list[Stored]:
+def chosen(runs: Any) -> list[Stored]:
     """The runs at and under the paths, with the checkpoint that a path names or the last.
 
     Raises:
@@ -88,8 +94,11 @@ def chosen(runs: str | Iterable[str]) -> list[Stored]:
     return list(found.values())
 
 
-def as_list(runs: str | Iterable[str]) -> list[str]:
-    return [runs] if isinstance(runs, str) else list(runs)
+def as_list(runs: Any) -> list[str]:
+    paths = runs if isinstance(runs, list) else [runs]
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise UserError(f"runs must be a path or a list of paths (in quotes, if it is a number), got {runs!r}")
+    return paths
 
 
 def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
@@ -169,32 +178,57 @@ def make_trainer(settings: dict[str, Any]) -> "Trainer":
 
 
 def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
-    """Each run by the protocol, or all as one ensemble; the errors go beside the records.
-
-    Raises:
-        UserError: none of the runs is complete, or weights or images are damaged or others.
-    """
-    named = {Path(path).expanduser().resolve() for path in as_list(config["runs"])}
-    complete = [s for s in found if s.run.status() == "completed" or s.checkpoint in named]
-    for stored in found:
-        if stored not in complete:
-            say(f"{stored.run.directory}: {stored.run.status()}, left out")
+    """Each run by the protocol, or all as one ensemble; the errors go beside the records."""
+    complete = [stored for stored in found if is_evaluated(stored, config)]
     if len(complete) < (2 if config["ensemble"] else 1):
         raise UserError(f"runs={config['runs']} has {len(complete)} complete runs, too few")
-    members: list[Member] = []
-    facts: list[dict[str, Any]] = []
     prepared: dict[str, ImageData] = {}  # reading them and taking their mean can take long
-    for stored in complete:
-        member, fact = make_member(stored, prepared)
-        if config["ensemble"]:
-            members.append(member)
-            facts.append(fact)
-        else:
-            note_evaluation(stored.run.directory / "evaluations.json", measure([member], config) | fact)
     if config["ensemble"]:
-        folder = Path(os.path.commonpath([member.name for member in members]))
-        names = [os.path.relpath(member.name, folder) for member in members]
-        note_evaluation(folder / "ensembles.json", measure(members, config) | {"members": names, "of": facts})
+        return evaluate_ensemble(complete, config, prepared)
+    failed = 0
+    for stored in complete:
+        path = stored.run.directory / "evaluations.json"
+        try:
+            evaluations(path)  # a damaged one is to be told of before the work is done
+            member, fact = make_member(stored, prepared)
+            note_evaluation(path, measure([member], config) | fact)
+        except Exception as error:  # the other runs are to be evaluated
+            say(f"{stored.run.directory}: {type(error).__name__}: {error}")
+            failed = 1
+    return failed
+
+
+def is_evaluated(stored: Stored, config: dict[str, Any]) -> bool:
+    """Whether the run is complete, or this very checkpoint was asked for; say so if not."""
+    named = {Path(path).expanduser().resolve() for path in as_list(config["runs"])}
+    status, job = stored.run.status(), stored.run.record().get("config", {}).get("job")
+    if job == "train" and (status == "completed" or stored.checkpoint in named):
+        return True
+    say(f"{stored.run.directory}: {status if job == 'train' else job}, left out")
+    return False
+
+
+def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: dict[str, "ImageData"]) -> int:
+    """All runs' scores averaged.
+
+    Raises:
+        UserError: a run is there twice, or there is no folder among those given that has them all.
+    """
+    directories = [str(stored.run.directory) for stored in complete]
+    folder = Path(os.path.commonpath(directories))
+    given = [Path(path).expanduser().resolve() for path in as_list(config["runs"])]
+    if not any(folder.is_relative_to(path) for path in given) and len({p.parent for p in given}) > 1:
+        raise UserError(
+            f"the errors of an ensemble are noted in the folder that has all its runs, and {folder} is not in "
+            "runs; give one folder that has them all"
+        )
+    evaluations(folder / "ensembles.json")
+    members, facts = zip(*(make_member(stored, prepared) for stored in complete), strict=True)
+    if len({fact["run"] for fact in facts}) < len(facts):
+        raise UserError(f"runs={config['runs']} has a run twice, which makes no ensemble")
+    names = [os.path.relpath(directory, folder) for directory in directories]
+    result = measure(list(members), config) | {"members": names, "of": list(facts)}
+    note_evaluation(folder / "ensembles.json", result)
     return 0
 
 
@@ -207,7 +241,7 @@ def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Memb
     data = prepared.setdefault(hash_of(record["config"]["data"]), data)
     data.prepare()
     check_images(data, record)
-    fact = {"run": hash_of_run(record["config"]), "iteration": iteration}
+    fact = {"run": hash_of_run(record["config"]), "iteration": iteration, "weights": digest_of(stored.checkpoint)}
     return Member(str(stored.run.directory), classifier.net, data), fact
 
 
@@ -219,14 +253,17 @@ def evaluate_weights(config: dict[str, Any]) -> int:
 
     if not config.get("model") or not config.get("data"):
         raise UserError("weights=FILE needs model=... and data=...")
+    weights = config["weights"]
+    if not isinstance(weights, str):
+        raise UserError(f"weights must be a path (in quotes, if it is a number), got {weights!r}")
     silence()
     data: ImageData = build("data", config["data"])
     net = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
-    say(load_weights(net, Path(config["weights"]).expanduser()))
+    say(load_weights(net, Path(weights).expanduser()))
     data.prepare()
     if config["protocol"].get("name") == "recorded":
         config["protocol"] = {"name": "center_crop", "shorter_side": None}
-    measure([Member(config["weights"], net, data)], config)
+    measure([Member(weights, net, data)], config)
     return 0
 
 

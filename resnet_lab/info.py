@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_choice
-from resnet_lab.compose import CONF, check_keys, register_resolvers, to_plain
+from resnet_lab.compose import CONF, check_finite, check_keys, register_resolvers, to_plain
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="info")
@@ -17,7 +17,9 @@ def _task(cfg: DictConfig) -> None:
         check_keys(cfg, "info")
         check_choice("format", cfg.format, ("text", "json"))
         check_choice("detail", cfg.detail, ("stages", "layers"))
-        facts = describe(to_plain(cfg.model), to_plain(cfg.data))
+        model, data = to_plain(cfg.model), to_plain(cfg.data)
+        check_finite("", {"model": model, "data": data})
+        facts = describe(model, data)
         print(json.dumps(facts, indent=2) if cfg.format == "json" else show(facts, cfg.detail))
     except (UserError, ValueError) as error:
         sys.exit(f"resnet-lab-info: {error}")

@@ -28,12 +28,13 @@ WIDTH, HEIGHT = 500, 375  # what most of ImageNet's photographs have
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Measure each contender in every round on one thread; images per second and ratios for the record."""
+    if config["data"]["_target_"] != "resnet_lab.data.ImageNet":
+        raise UserError(f"job=loading measures data=imagenet, not data._target_={config['data']['_target_']}")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         write_photos(Path(folder))
-        data = build("data", config["data"] | {"root": folder, "num_workers": 0, "num_classes": None})
-        if not isinstance(data, ImageNet):
-            raise UserError(f"job=loading measures data=imagenet, not data._target_={config['data']['_target_']}")
+        here = {"root": folder, "num_workers": 0, "num_classes": None, "holdout": 0, "subset": None}
+        data: ImageNet = build("data", config["data"] | here)
         data.prepare()
         count = config["iterations"]
         speeds = measure(

@@ -20,6 +20,7 @@ SETTINGS = {
     "ten_crop": {"shorter_side"},
     "multi_scale": {"shorter_sides", "mirrored"},
 }
+SMALLEST = 4  # pixels, of which there is something to see
 PAPER_CROP = 224  # pixels, for which the paper's shorter sides are
 
 
@@ -54,23 +55,26 @@ def make_protocol(settings: dict[str, Any], data: ImageData) -> Protocol:
             raise ValueError(f"protocol.shorter_sides must be a list of lengths, got {sides!r}")
         if not isinstance(mirrored, bool):
             raise ValueError(f"protocol.mirrored must be true or false, got {mirrored!r}")
-        sides = [in_proportion(side, size) for side in sides]
+        sides = [in_proportion("shorter_sides", side, size) for side in sides]
         return Protocol({"name": name, "shorter_sides": sides, "mirrored": mirrored}, MultiScale(sides, mirrored))
     given = settings["shorter_side"]
     if name == "center_crop" and given is None:
         side = getattr(data, "eval_shorter_side", size)
         return Protocol({"name": name, "shorter_side": side, "crop": size}, None)
-    side = in_proportion(given, size)
+    side = in_proportion("shorter_side", given, size)
     if side < size:
         raise ValueError(f"protocol.shorter_side must not be below the crop's {PAPER_CROP} pixels, got {given}")
     view: View = CenterCrop(side, size) if name == "center_crop" else TenCrop(side, size)
     return Protocol({"name": name, "shorter_side": side, "crop": size}, view)
 
 
-def in_proportion(side: Any, image_size: int) -> int:
-    check_positive(**{"protocol.shorter_side": side})
+def in_proportion(name: str, side: Any, image_size: int) -> int:
+    """The length that is for images of `image_size` what `side` is for those of 224 pixels."""
+    check_positive(**{f"protocol.{name}": side})
     proportional: int = round(side * image_size / PAPER_CROP)
-    return max(1, proportional)
+    if proportional < SMALLEST:
+        raise ValueError(f"protocol.{name}: {side} leaves {proportional} pixels of images of {image_size}")
+    return proportional
 
 
 def describe(facts: dict[str, Any]) -> str:

@@ -285,9 +285,17 @@ def note_evaluation(path: Path, result: dict[str, Any]) -> None:
     """Add an evaluation to the file; one of the same protocol and weights is replaced."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return
-    key = {"protocol", "run", "iteration", "members", "of"}
-    kept = [e for e in evaluations(path) if {k: e.get(k) for k in key} != {k: result.get(k) for k in key}]
-    write_atomically(path, json.dumps([*kept, result | {"evaluated": now()}], indent=2) + "\n")
+    key = {"protocol", "run", "iteration", "weights", "members", "of"}
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two evaluations may end at once
+        kept = [e for e in evaluations(path) if {k: e.get(k) for k in key} != {k: result.get(k) for k in key}]
+        write_atomically(path, json.dumps([*kept, result | {"evaluated": now()}], indent=2) + "\n")
+
+
+def digest_of(checkpoint: Path) -> str:
+    """The checksum that a checkpoint of ours begins with, in hexadecimal."""
+    with checkpoint.open("rb") as file:
+        return file.read(32).hex()
 
 
 def evaluations(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The job `train`: one network trained and tested as its frozen config says."""
 
+import copy
 import logging
 import os
 import statistics
@@ -54,6 +55,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = count(classifier.net, data)
     data.prepare()
     trainer = build_trainer(run, config, data, step)
+    check_smallest_part(classifier.net, data, trainer.world_size)
     if trainer.is_global_zero:
         facts |= conditions(config, trainer) | {"data": describe(data)}
         check_same_conditions(run, began, facts)
@@ -94,6 +96,22 @@ def check_settings(config: dict[str, Any]) -> None:
             "trainer.val_check_interval must be a part of an epoch in (0, 1], or a number of iterations with "
             f"trainer.check_val_every_n_epoch=null; got {interval!r}"
         )
+
+
+def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None:
+    """Refuse a last batch of an epoch that leaves a process one image, if the net cannot be trained on one."""
+    size = len(data.train_images().labels)
+    last = size % data.batch_size or data.batch_size
+    if min(last, data.batch_size) // processes != 1:
+        return
+    try:
+        with torch.no_grad():
+            copy.deepcopy(net).train()(torch.zeros(1, data.in_channels, data.image_size, data.image_size))
+    except ValueError as error:
+        raise UserError(
+            f"data.batch_size={data.batch_size} leaves a last batch of {last} of the {size} training images, one "
+            f"for a process, on which this net cannot be trained ({error}); choose another data.batch_size"
+        ) from error
 
 
 def conditions(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:

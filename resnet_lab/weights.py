@@ -97,6 +97,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by their names, without what others wrap them in; nothing in it is executed."""
     if not path.is_file():
         raise UserError(f"weights must be a file, and {path} is none")
+    if path.suffix == ".onnx":
+        raise UserError(f"{path}: ONNX is written and not read; read are .safetensors and what torch.save wrote")
     safe = library("safetensors.torch", path.name) if path.suffix == ".safetensors" else None
     try:
         content = path.read_bytes()[32 if is_whole(path) else 0 :]

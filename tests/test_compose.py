@@ -128,6 +128,16 @@ def test_refused_before_training(
     assert not run.metrics_path.exists()
 
 
+def test_a_last_batch_of_one_image_is_refused_where_it_cannot_be_trained_on(tiny: Callable[..., Any]) -> None:
+    net = ("model=imagenet_resnet", "model.depth=18", "model.stem=cifar")
+    run, config = tiny(*net, "data.train_images=33")
+    assert execute(run, config) == 1
+    assert "data.batch_size=16 leaves a last batch of 1 of the 33 training images" in run.record()["error"]
+    # at four times the resolution a channel has more than one value
+    run, config = tiny("data.train_images=33")
+    assert execute(run, config) == 0
+
+
 def test_the_test_error_cannot_steer_the_training(tiny: Callable[..., tuple[Run, dict[str, Any]]]) -> None:
     run, config = tiny("schedule=plateau", "schedule.monitor=val/error")
     assert execute(run, config) == 1

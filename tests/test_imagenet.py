@@ -16,6 +16,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.data import FashionMNIST, ImageNet
 from resnet_lab.data.augment import random_normal
 from resnet_lab.data.batches import Request
+from resnet_lab.data.imagenet import read_image
 from resnet_lab.data.views import RandomCrop
 
 SMALL = ["data=imagenet", "data.image_size=16", "data.shorter_side=[18,30]", "data.eval_shorter_side=18"]
@@ -197,6 +198,22 @@ def test_what_is_missing_is_named(tree: Path, break_it: Callable, settings: dict
 def test_settings_out_of_range(tree: Path, settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         imagenet(tree, **settings)
+
+
+def test_odd_images_are_read_and_links_to_nowhere_are_not(tree: Path) -> None:
+    """One pixel wide or high, and far longer than wide; what is no image by its name is left out."""
+    for name, size in (("thin", (1, 40)), ("flat", (40, 1)), ("long", (3000, 2))):
+        Image.new("RGB", size).save(tree / f"train/class0/{name}.png")
+    (tree / "train/class0/nowhere.JPEG").symlink_to("/nonexistent")
+    (tree / "train/class0/readme.txt").write_text("no image")
+    data = imagenet(tree, allow_unreadable=True)
+    assert len(data.train_images().labels) == 28
+    for training in (True, False):
+        batch = data.dataset(data.train, training)[Request(torch.arange(28), 0, 1.0)]
+        assert batch.images.shape == (27, 3, 16, 16)
+        assert len(batch.unreadable) == 1
+        assert "nowhere.JPEG" in batch.unreadable[0]
+    assert read_image(str(tree / "train/class0/long.png")).shape == (3, 2, 32)
 
 
 def test_through_the_command_line(resnet_lab: Callable[..., Any], tree: Path, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """The report on runs made by hand, whose verdicts can be worked out on paper."""
 
 import copy
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from resnet_lab.record import Run, add_to_plan, hash_of_run, note_evaluation, run_name
+from resnet_lab.record import Run, add_to_plan, digest_of, hash_of_run, note_evaluation, run_name
 from resnet_lab.report import main, write_report
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import IMAGENET_RECIPE, RECIPE, paper_errors
@@ -284,7 +285,8 @@ def test_one_protocol_is_never_laid_beside_another(tmp_path: Path) -> None:
     # an evaluation of an earlier iteration, and the same again, count for nothing and once
     note_evaluation(runs[0].directory / "evaluations.json", evaluation(runs[0], ten, 99.0) | {"iteration": 10})
     note_evaluation(runs[0].directory / "evaluations.json", evaluation(runs[0], ten, 10.0))
-    note_evaluation(tmp_path / "study/ensembles.json", {"protocol": ten, "error": 9.0, "members": ["a", "b"]})
+    ensemble = {"protocol": ten, "error": 9.0, "members": ["a", "b"], "of": [{"weights": "1"}, {"weights": "2"}]}
+    note_evaluation(tmp_path / "study/ensembles.json", ensemble)
     tables = {title: rows for title, _, rows in evaluation_tables(read_results([tmp_path / "study"]))}
     assert tables == {
         "ten crop: shorter side 256": [
@@ -340,3 +342,56 @@ def test_nets_trained_alike_are_compared(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"multiply_adds.png", "multiply_adds.svg"}
     assert "data:image/svg+xml;base64," in (tmp_path / "out/report.html").read_text()
     assert "| alexnet | 0.00M | 0.0M | 10 |" in (tmp_path / "out/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[1]",
+        '[{"protocol": null}]',
+        '[{"protocol": {"name": "x"}, "error": 101}]',
+        '[{"protocol": {"name": "x"}}]',
+    ],
+)
+def test_a_damaged_evaluation_spoils_nothing_else(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [add_run(tmp_path, 20, "none", seed, 5.0, iterations=20) for seed in (0, 1)]
+    note_evaluation(runs[1].directory / "evaluations.json", evaluation(runs[1], {"name": "ten_crop"}, 10.0))
+    if content.startswith("[{"):
+        config = runs[0].record()["config"]
+        of_run = {"run": hash_of_run(config), "iteration": 20}
+        content = json.dumps([json.loads(content)[0] | of_run])
+    (runs[0].directory / "evaluations.json").write_text(content)
+    (tmp_path / "study/ensembles.json").write_text(content)
+    write_report([tmp_path / "study"], tmp_path / "study")
+    report = (tmp_path / "study/report.md").read_text()
+    assert "5.00 ± 0.00 % (n = 2)" in report
+    assert "| plain-20 | 10.00 % (n = 1) |" in report
+    assert "evaluations.json is left out" in report
+    assert "ensembles.json is left out" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_other_weights_counts_for_nothing(tmp_path: Path) -> None:
+    runs = [add_run(tmp_path, 20, "none", seed, 5.0, iterations=20) for seed in (0, 1)]
+    for run in runs:
+        run.checkpoint_path.parent.mkdir()
+        run.checkpoint_path.write_bytes(b"1" * 40)
+    weights = {"weights": digest_of(runs[0].checkpoint_path)}
+    note_evaluation(runs[0].directory / "evaluations.json", evaluation(runs[0], {"name": "a"}, 10.0) | weights)
+    names = [str(run.directory.relative_to(tmp_path / "study")) for run in runs]
+    ensemble = {"protocol": {"name": "a"}, "error": 9.0, "members": names, "of": [weights, weights]}
+    note_evaluation(tmp_path / "study/ensembles.json", ensemble)
+    ((_, _, rows),) = evaluation_tables(read_results([tmp_path / "study"]))
+    assert len(rows) == 2
+    runs[0].checkpoint_path.write_bytes(b"2" * 40)
+    assert evaluation_tables(read_results([tmp_path / "study"])) == []
+
+
+@pytest.mark.parametrize("key", ["parameters", "multiply_adds", "images_per_second"])
+@pytest.mark.parametrize("value", [[1], "x", True])
+def test_a_cost_that_is_no_number_makes_the_run_unreadable(tmp_path: Path, key: str, value: object) -> None:
+    add_run(tmp_path, 20, "none", 0, 5.0, **{key: value})
+    add_run(tmp_path, 20, "none", 1, 5.0)
+    assert [result.status for result in read_results([tmp_path / "study"]).results] == ["unreadable", "completed"]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import DatasetFolder
 
 from resnet_lab.checks import UserError, check_at_least, check_positive
 from resnet_lab.data.augment import colour_shifts
@@ -20,6 +20,8 @@ from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, Request, V
 from resnet_lab.data.module import ImageData, log, split
 from resnet_lab.data.views import CenterCrop, RandomCrop
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
+LONGEST = 16  # times as long as wide; of longer images the middle is taken
 CLASSES = 1000  # of ImageNet, where its folders are not at hand
 
 
@@ -47,7 +49,7 @@ class ImageNet(ImageData):
     In training a crop of `image_size` pixels is taken from the image with its shorter side resized to a random
     length, mirrored half of the time, and its colours are shifted along their principal components (Section 3.4);
     in evaluation the crop is the middle one, with the shorter side at `eval_shorter_side`. The validation images
-    are also the test images, as those of ImageNet have no public labels.
+    are also the test images, as those of ImageNet have no public labels. Images are turned as their EXIF data say.
 
     Args:
         image_size: pixels of a crop's side.
@@ -115,7 +117,9 @@ class ImageNet(ImageData):
         for part in parts:
             for path in part.paths:
                 name = os.path.relpath(path, os.fsencode(self.root))
-                digest.update(b"%s %d\n" % (name, os.stat(path).st_size))
+                # a link that leads nowhere is an image that cannot be read
+                size = os.stat(path).st_size if os.path.exists(path) else -1
+                digest.update(b"%s %d\n" % (name, size))
         return digest.hexdigest()
 
     def dataset(self, part: Files, training: bool = False, view: View | None = None) -> Dataset[Batch]:
@@ -233,7 +237,15 @@ def read_image(path: str) -> Tensor:
     image = decode_image(torch.from_numpy(content), mode="RGB")
     if image.ndim != 3 or image.dtype != torch.uint8:
         raise ValueError(f"not one image of 8 bits a colour: {tuple(image.shape)} {image.dtype}")
-    return image
+    return middle(image)
+
+
+def middle(image: Tensor) -> Tensor:
+    """The image, or the middle of one so long that resizing it would take all memory."""
+    height, width = image.shape[1:]
+    longest = LONGEST * min(height, width)
+    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return image[:, top : top + longest, left : left + longest]
 
 
 def reason(error: Exception) -> str:
@@ -270,9 +282,14 @@ def check_folder(root: Path, part: str) -> None:
 
 def read_folder(folder: Path) -> Files:
     try:
-        samples = ImageFolder(str(folder)).samples
+        samples = DatasetFolder(str(folder), str, EXTENSIONS).samples
     except FileNotFoundError as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from error
+    others = sum(len(files) for _, _, files in os.walk(folder, followlinks=True)) - len(samples)
+    if others:
+        log.warning(
+            "%s: %d files are left out, as their names end in none of %s", folder, others, " ".join(EXTENSIONS)
+        )
     paths, labels = zip(*samples, strict=True)
     return Files(np.array([os.fsencode(path) for path in paths]), torch.tensor(labels))
 

@@ -168,7 +168,12 @@ class ImageData(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         self.note_unreadable(batch)
         if not len(batch.labels):
-            raise UserError(f"none of the {len(batch.unreadable)} images of a batch can be read")
+            if self.trainer and self.trainer.training:
+                raise UserError(
+                    f"none of the images of a batch can be read, the first is {batch.unreadable[0]}; remove "
+                    "them, or choose another data.batch_size"
+                )
+            return batch
         images = self.normalize(batch.images)
         if self.trainer and self.trainer.training:
             images = self.augment(images, batch)

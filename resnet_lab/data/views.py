@@ -45,7 +45,7 @@ class RandomCrop:
 
     def __call__(self, image: Tensor, draw: Draw) -> list[Tensor]:
         height, width = image.shape[1:]
-        window = min(round(self.size * min(height, width) / draw.side), height, width)
+        window = max(1, min(round(self.size * min(height, width) / draw.side), height, width))
         top, left = int(draw.top * (height - window + 1)), int(draw.left * (width - window + 1))
         shown = image[:, top : top + window, left : left + window]
         resized: Tensor = T.resize(shown, [self.size, self.size], antialias=True)

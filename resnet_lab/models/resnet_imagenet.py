@@ -35,6 +35,7 @@ def resnet_imagenet(
     Raises:
         ValueError: depth is none of the paper's, a choice is unknown, or a size is not a positive integer.
     """
+    check_positive(depth=depth)
     if depth not in DEPTHS:
         raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}, got {depth!r}")
     check_choice("shortcut", shortcut, SHORTCUTS)

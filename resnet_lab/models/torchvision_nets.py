@@ -6,6 +6,7 @@ Their keys in a state dict are torchvision's, and so is their initialization.
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 
 from resnet_lab.checks import check_positive
@@ -26,6 +27,7 @@ def vgg(
     Raises:
         ValueError: the depth or the stem is unknown, or a size is not a positive integer.
     """
+    check_positive(depth=depth)
     if depth not in VGG_DEPTHS:
         raise ValueError(f"depth must be one of {', '.join(map(str, VGG_DEPTHS))}, got {depth!r}")
     check_switch("batch_norm", batch_norm)
@@ -114,6 +116,18 @@ def check_switch(name: str, value: object) -> None:
         raise ValueError(f"{name} must be true or false, got {value!r}")
 
 
+class AtLeast(nn.Module):
+    """Stretches what is too small for a kernel, as the net's own pooling does."""
+
+    def __init__(self, kernel: tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        sizes = [max(length, least) for length, least in zip(x.shape[2:], self.kernel, strict=True)]
+        return x if list(x.shape[2:]) == sizes else F.adaptive_avg_pool2d(x, (sizes[0], sizes[1]))
+
+
 def fully_convolutional(net: nn.Module) -> nn.Module:
     """The same net for images of any size: VGG's and AlexNet's linear layers become convolutions, and the class
     scores are averaged over their positions. Nets with global average pooling are that already (Section 3.4).
@@ -123,7 +137,7 @@ def fully_convolutional(net: nn.Module) -> nn.Module:
     linear = [layer for layer in net.classifier if not isinstance(layer, nn.Dropout)]
     size = net.avgpool.output_size
     kernel = size if isinstance(size, tuple) else (size, size)
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [AtLeast(kernel)]
     for layer in linear:
         if isinstance(layer, nn.Linear):
             channels = layer.in_features // (kernel[0] * kernel[1])

@@ -47,6 +47,7 @@ def draw_costs(study: Study, folder: Path) -> None:
             axes.plot(cost, mean, MARKS[group.plain], **look)
         axes.annotate(group.name, (cost, mean), (7, 4), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
+    axes.margins(x=0.12)
     axes.set_xlabel("multiply-adds of an image")
     axes.set_ylabel("error (%)")
     axes.grid(alpha=0.25, which="both")

@@ -64,7 +64,7 @@ IMAGENET_RECIPE: dict[str, dict[str, Any]] = {
 def paper_test_error(group: Group) -> float | None:
     """What the paper has for a group's net, if the group was trained by the paper's recipe."""
     config = group.results[0].config
-    if not config or config["iterations"] != 64000:
+    if not config or config.get("iterations") != 64000:
         return None
     return TABLE_6.get(group.depth) if follows(config, RECIPE) else None
 
@@ -79,10 +79,11 @@ def paper_errors(group: Group, protocol: dict[str, Any]) -> tuple[float, float |
     if any(protocol.get(key) != value for key, value in settings.items()):
         return None
     result = group.results[0]
-    ours = result.config and result.config["iterations"] == 600000 and follows(result.config, IMAGENET_RECIPE)
+    ours = result.config and result.config.get("iterations") == 600000 and follows(result.config, IMAGENET_RECIPE)
     whole = (result.record.get("data") or {}).get("test_images") == 50000
     return table.get((group.depth, group.shortcut)) if ours and whole else None
 
 
 def follows(config: dict[str, Any], recipe: dict[str, dict[str, Any]]) -> bool:
-    return all(config[block].get(key) == value for block, keys in recipe.items() for key, value in keys.items())
+    blocks = {name: config.get(name) or {} for name in recipe}
+    return all(blocks[name].get(key) == value for name, keys in recipe.items() for key, value in keys.items())

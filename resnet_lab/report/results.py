@@ -4,16 +4,18 @@ import itertools
 import json
 import os
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.record import Run, evaluations, hash_of, hash_of_run, identity, label, planned
+from resnet_lab.record import Run, digest_of, evaluations, hash_of, hash_of_run, identity, label, planned
 
 CURVES = ("train_error", "val_error")
 ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
+COSTS = ("parameters", "multiply_adds", "images_per_second")
 # What an edited record may not have otherwise.
 SHAPES: dict[str, Any] = {
     "status": str,
@@ -179,19 +181,53 @@ def read_run(directory: Path) -> Result:
         status = run.status()
     except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         return Result(directory, "unreadable", f"{type(error).__name__}: {error}")
-    return Result(directory, status, str(record.get("error") or ""), record, curve, read_evaluations(run, record))
+    reason = str(record.get("error") or "")
+    try:
+        noted = read_evaluations(run, record)
+    except (UserError, OSError, ValueError) as error:
+        noted, reason = [], f"{reason} evaluations.json is left out: {error}".strip()
+    return Result(directory, status, reason, record, curve, noted)
 
 
 def read_evaluations(run: Run, record: dict[str, Any]) -> list[dict[str, Any]]:
     """What `resnet-lab-eval` noted of the run's last iteration."""
     found = evaluations(run.directory / "evaluations.json")
-    last = {"run": hash_of_run(record["config"]), "iteration": record.get("iterations")} if found else {}
-    return [check_evaluation(e) for e in found if {key: e.get(key) for key in last} == last]
+    if not found:
+        return []
+    last = {"run": hash_of_run(record["config"]), "iteration": record.get("iterations")}
+    return [
+        check_evaluation(entry)
+        for entry in found
+        if {key: entry.get(key) for key in last} == last and are_stored(run, entry.get("weights"))
+    ]
+
+
+def are_stored(run: Run, weights: Any) -> bool:
+    """Whether these weights are the run's last; true where they are not at hand."""
+    return not run.checkpoint_path.exists() or digest_of(run.checkpoint_path) == weights
 
 
 def read_ensembles(paths: Iterable[Path]) -> list[dict[str, Any]]:
     files = sorted({file for path in paths for file in path.rglob("ensembles.json")})
-    return [check_evaluation(entry) for file in files for entry in evaluations(file)]
+    found = []
+    for file in files:
+        try:
+            found += [check_evaluation(entry) for entry in evaluations(file) if is_current(file.parent, entry)]
+        except (UserError, OSError, ValueError) as error:
+            print(f"{file} is left out: {error}", file=sys.stderr)
+    return found
+
+
+def is_current(folder: Path, entry: dict[str, Any]) -> bool:
+    """Whether an ensemble's members still have the weights that were evaluated."""
+    members, facts = entry.get("members"), entry.get("of")
+    if not isinstance(members, list) or not members or not all(isinstance(name, str) for name in members):
+        raise ValueError("an ensemble has no members")
+    if not isinstance(facts, list) or len(facts) != len(members) or not all(isinstance(f, dict) for f in facts):
+        raise ValueError("an ensemble does not say of what it is")
+    return all(
+        are_stored(Run(folder / name), fact.get("weights")) for name, fact in zip(members, facts, strict=True)
+    )
 
 
 def check_evaluation(entry: dict[str, Any]) -> dict[str, Any]:
@@ -217,6 +253,9 @@ def check_record(record: dict[str, Any], curve: Curve) -> None:
         for key in ERRORS:
             if isinstance(record[key], bool) or not 0 <= record[key] <= 100:
                 raise ValueError(f"{key} is {record[key]}")
+        for key in COSTS:
+            if type(record.get(key, 0)) not in (int, float):
+                raise TypeError(f"{key} is {record[key]!r}")
         if not curve.steps or curve.steps[-1] != record["config"]["iterations"]:
             raise ValueError("metrics.csv does not end at the last iteration")
         for key in CURVES:

@@ -107,11 +107,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def problem_rows(study: Study) -> list[list[str]]:
-    """Runs that did not complete: run, seed, status, reason."""
+    """Runs that did not complete, or of which something is left out: run, seed, status, reason."""
     return [
         [*who(result)[1:], result.status, result.reason.replace("\n", " ").replace("|", "\\|")]
         for result in study.results
-        if result.status != "completed"
+        if result.status != "completed" or result.reason
     ]
 
 
