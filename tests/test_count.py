@@ -205,6 +205,7 @@ def test_too_small_an_image(make: Any, shape: tuple[int, int, int], named: str, 
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
+@pytest.mark.slow
 def test_the_command(resnet_lab: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     ended = resnet_lab("info", "model=cifar_resnet", "model.depth=56", "data=cifar10")
     lines = ended.stdout.splitlines()

@@ -216,6 +216,7 @@ def test_odd_images_are_read_and_links_to_nowhere_are_not(tree: Path) -> None:
     assert read_image(str(tree / "train/class0/long.png")).shape == (3, 2, 32)
 
 
+@pytest.mark.slow
 def test_through_the_command_line(resnet_lab: Callable[..., Any], tree: Path, tmp_path: Path) -> None:
     (tree / "train/class0/0.JPEG").write_bytes(b"")
     (tree / "val/class2/11.JPEG").write_bytes(b"")

@@ -143,7 +143,7 @@ SMALL = [name for name in MODELS if config(name).get("stem", "cifar") == "cifar"
 
 
 # a minute of drawing weights
-HUGE = {"cifar_inception_v4", "cifar_inception_resnet_v2"}
+HUGE = {"cifar_inception_v4", "cifar_inception_resnet_v2", "cifar_googlenet", "cifar_resnet18", "cifar_vgg11"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in HUGE else n for n in SMALL])

@@ -107,7 +107,7 @@ class TheirNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+@pytest.mark.parametrize("depth", [18, 34, 50, *(pytest.param(d, marks=pytest.mark.slow) for d in (101, 152))])
 def test_torchvisions_resnets_compute_the_same_here_and_go_back(depth: int, tmp_path: Path) -> None:
     theirs = perturbed(getattr(torchvision.models, f"resnet{depth}")(num_classes=10))
     net = unset(lambda: resnet_imagenet(depth, "B", num_classes=10, stride_in="3x3"))
@@ -234,6 +234,7 @@ def shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_alexnet_and_vgg_have_torchvisions_names(tmp_path: Path) -> None:
     for make in (partial(alexnet, num_classes=3, stem="cifar"), partial(vgg, 11, batch_norm=True, stem="cifar")):
         net, again = unset(make), unset(make)
