@@ -8,6 +8,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from resnet_lab.report.results import Group, Study
 
@@ -38,6 +41,7 @@ def draw_costs(study: Study, folder: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     nets = [group for group in study.groups if group.values("multiply_adds") and group.values("test_error")]
+    marks, labels = [], []
     for group in nets:
         cost = group.values("multiply_adds")[0]
         for key, filled in (("train_error", False), ("test_error", True)):
@@ -45,8 +49,12 @@ def draw_costs(study: Study, folder: Path) -> None:
             face = colour(study, group) if filled else "white"
             look: dict[str, Any] = {"color": colour(study, group), "markerfacecolor": face, "markersize": 8}
             axes.plot(cost, mean, MARKS[group.plain], **look)
-        axes.annotate(group.name, (cost, mean), (7, 4), textcoords="offset points", fontsize=8)
+        marks.append((cost, mean))
+        labels.append(axes.annotate(group.name, (cost, mean), (7, 3), textcoords="offset points", fontsize=8))
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost / 1e6:g}M"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12)
     axes.set_xlabel("multiply-adds of an image")
     axes.set_ylabel("error (%)")
@@ -59,7 +67,22 @@ def draw_costs(study: Study, folder: Path) -> None:
         for label, mark, face in kinds
     ]
     axes.legend(handles=handles, edgecolor="none", framealpha=0.8, fontsize=9)
+    part(figure, axes, marks, labels)
     save(figure, folder / "multiply_adds")
+
+
+def part(figure: Figure, axes: Axes, marks: list[tuple[float, float]], labels: list[Annotation]) -> None:
+    """Put each label where it covers no mark and no other label, if there is such a place beside its mark."""
+    figure.draw_without_rendering()
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(marks)]
+    for label in labels:
+        for x, y in ((7, 3), (7, -11), (-7, 3), (-7, -11), (7, 12)):
+            label.set_position((x, y))
+            label.set_horizontalalignment("left" if x > 0 else "right")
+            box = label.get_window_extent()
+            if not box.count_overlaps(taken):
+                break
+        taken.append(box)
 
 
 def save(figure: Figure, path: Path) -> None:
