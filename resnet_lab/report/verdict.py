@@ -91,7 +91,10 @@ def verdict(study: Study) -> list[str]:
     sentences = [headline(compared), *(pair.sentence() for pair in compared)]
     if study.several_models:
         sentences = [comparison(study), *sentences[bool(not compared) :]]
-    if compared and min(pair.seeds for pair in compared) == 1:
+    seeds = [pair.seeds for pair in compared]
+    if study.several_models:
+        seeds += [len(group.values(ERROR)) for group in study.groups if group.values(ERROR)]
+    if seeds and min(seeds) == 1:
         sentences.append("One seed proves nothing: run several (seed=0,1,2) before believing this.")
     unfinished = sum(result.status != "completed" for result in study.results)
     if unfinished:
