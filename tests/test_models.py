@@ -191,7 +191,7 @@ def test_where_a_bottleneck_strides(stride_in: str, strides: tuple[int, int]) ->
     ("arguments", "message"),
     [
         ({"depth": 20}, "depth must be one of 18, 34, 50, 101, 152, got 20"),
-        ({"depth": "34"}, "depth must be one of 18, 34, 50, 101, 152, got '34'"),
+        ({"depth": "34"}, "depth must be a positive integer, got '34'"),
         ({"shortcut": "D"}, "shortcut must be one of none, A, B, C; got 'D'"),
         ({"stride_in": "first"}, "stride_in must be one of 1x1, 3x3; got 'first'"),
         ({"stem": "small"}, "stem must be one of imagenet, cifar; got 'small'"),

@@ -78,7 +78,7 @@ def trained_on(processes: int, workers: int, interrupted: bool) -> list[tuple[in
 
 def loader_of(data: Synthetic, rank: int, processes: int, workers: int) -> TrainLoader:
     sampler = TrainBatches(101, 16, seed=3, rank=rank, world_size=processes)
-    return TrainLoader(data.train_images(), sampler, workers, pin_memory=False)
+    return TrainLoader(data.dataset(data.train_images(), training=True), sampler, workers)
 
 
 def what_is_seen(data: Synthetic, batch: Batch) -> list[tuple[int, int, str]]:
