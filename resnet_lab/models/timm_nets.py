@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from resnet_lab.checks import check_positive
+from resnet_lab.checks import UserError, check_positive
 from resnet_lab.models.stems import check_stem
 
 
@@ -13,7 +13,8 @@ def inception_v4(in_channels: int = 3, num_classes: int = 1000, stem: str = "ima
     of some 32 pixels come to the first inception module at a quarter of their size.
 
     Raises:
-        ValueError: the stem is unknown, a size is not a positive integer, or timm is not installed.
+        ValueError: the stem is unknown, or a size is not a positive integer.
+        UserError: timm is not installed.
     """
     return from_timm("inception_v4", in_channels, num_classes, stem)
 
@@ -29,7 +30,7 @@ def from_timm(name: str, in_channels: int, num_classes: int, stem: str) -> nn.Mo
     try:
         import timm
     except ImportError as error:
-        raise ValueError(f"{name} needs timm: pip install 'resnet-lab[timm]'") from error
+        raise UserError(f"{name} needs timm: pip install timm, or the lab with [timm]") from error
     net: nn.Module = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=num_classes)
     if stem == "cifar":
         keep_resolution(net)
