@@ -82,6 +82,7 @@ def test_state_and_gradients_are_the_same_to_the_last_bit(name: str) -> None:
     assert_same_training(make, pixels, expected_blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar", "googlenet"])
 def test_under_autocast(name: str) -> None:
     make, expected_blocks, pixels = NETS[name]

@@ -557,6 +557,7 @@ def test_what_the_command_refuses(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_itself(resnet_lab: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     code = "import sys, resnet_lab.export; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
