@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -76,6 +76,13 @@ def losses(output: Any, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     loss = F.cross_entropy(output.logits, labels)
     auxiliary = sum(F.cross_entropy(logits, labels) for logits in output.auxiliary)
     return output.logits, loss, loss + output.weight * auxiliary
+
+
+def sum_over_processes(trainer: Trainer, tensor: Tensor) -> Tensor:
+    # a copy, because the reduction is in place
+    total = trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
 
 
 class Classifier(LightningModule):
@@ -198,10 +205,7 @@ class Classifier(LightningModule):
         schedule.observe(100 * all_wrong / all_images)
 
     def _sum_over_processes(self, tensor: Tensor) -> Tensor:
-        # a copy, because the reduction is in place
-        total = self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
-        assert isinstance(total, Tensor)
-        return total
+        return sum_over_processes(self.trainer, tensor)
 
     def _of_all_processes(self, tensor: Tensor) -> Tensor:
         """(processes, ...); a sum in which each has its own row is exact."""

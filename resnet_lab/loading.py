@@ -62,7 +62,7 @@ def timed(turn: Callable[[int], None], images: int) -> Callable[[], float]:
 
 
 def write_photos(root: Path) -> None:
-    """scikit-learn's two photographs in many cuts, as JPEGs of the size and quality of ImageNet's."""
+    """scikit-learn's two photographs in many cuts, as JPEGs of the size that is usual on ImageNet."""
     random = np.random.default_rng(0)
     for number, photo in enumerate(itertools.islice(itertools.cycle(load_sample_images().images), PHOTOS)):
         height, width = photo.shape[:2]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab.checks import UserError, check_choice, check_positive
-from resnet_lab.classifier import Tally
+from resnet_lab.classifier import Tally, sum_over_processes
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, View
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop
@@ -118,9 +118,7 @@ class Scorer(LightningModule):
         return torch.stack(of_all).mean(0)
 
     def _sum(self, tensor: Tensor) -> Tensor:
-        total = self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
-        assert isinstance(total, Tensor)
-        return total
+        return sum_over_processes(self.trainer, tensor)
 
 
 def evaluate(members: Sequence[Member], protocol: Protocol, trainer: Trainer) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, to_plain
 from resnet_lab.data import Synthetic
-from resnet_lab.data.batches import Images
+from resnet_lab.data.batches import EvaluationBatches, Images, Loader
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop, resize
 from resnet_lab.eval import perform
 from resnet_lab.models import alexnet, vgg
 from resnet_lab.models.torchvision_nets import fully_convolutional
-from resnet_lab.protocols import Member, evaluate, make_protocol
+from resnet_lab.protocols import Member, Scorer, evaluate, make_protocol
 from resnet_lab.record import Run
 
 
@@ -83,7 +83,10 @@ def test_errors_are_those_of_softmax_scores_averaged_by_hand(name: str, biases: 
     data, nets = four(), [ByBrightness(bias) for bias in biases]
     protocol = make_protocol({"name": name, **SETTINGS[name]}, data)
     result = evaluate([Member(str(i), net, data) for i, net in enumerate(nets)], protocol, quiet_trainer())
-    wrong = 0
+    scorer = Scorer([Member(str(i), net, data) for i, net in enumerate(nets)], protocol).eval()
+    loader = Loader(data.dataset(data.test, view=protocol.view), EvaluationBatches(4, 3, 0, 1))
+    quiet_trainer().test(scorer, loader, verbose=False)
+    wrong, nll = 0, 0.0
     for image, label in zip(*data.test, strict=True):
         scores = [
             torch.softmax(net(view[None].float() / 255 - 0.5).double(), 1)[0]
@@ -92,23 +95,26 @@ def test_errors_are_those_of_softmax_scores_averaged_by_hand(name: str, biases: 
         ]
         mean = torch.stack(scores).mean(0)
         wrong += int(mean.argmax() != label)
-    assert result["error"] == 100 * wrong / 4
+        nll -= mean[label].log().item()
+    assert result["error"] == scorer.errors["error"] == 100 * wrong / 4
+    # the scores themselves, to more digits than a count of four has
+    assert scorer.errors["loss"] == pytest.approx(nll / 4, rel=1e-6)
     assert result["images"] == 4
     assert result["protocol"]["name"] == name
 
 
 def test_scores_are_averaged_and_not_logits() -> None:
-    """Two sure members against an unsure one: the mean of logits and the mean of scores name different classes."""
+    """One very sure member, two less sure ones: the scores' mean names class 1, the logits' mean class 0."""
     data = four()
-    members = [Member("a", ByBrightness([9.0, 0.0, 0.0]), data), Member("b", ByBrightness([0.0, 2.5, 2.4]), data)]
-    members += [Member("c", ByBrightness([0.0, 2.5, 2.4]), data)]
+    biases = [[20.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 3.0, 0.0]]
+    members = [Member(str(number), ByBrightness(bias), data) for number, bias in enumerate(biases)]
     for member in members:
         nn.init.zeros_(member.net.weight)
+    assert torch.tensor(biases).mean(0).argmax() == 0
+    assert torch.tensor(biases).softmax(1).mean(0).argmax() == 1
     result = evaluate(members, make_protocol({"name": "center_crop", "shorter_side": None}, data), quiet_trainer())
-    scores = torch.stack([torch.softmax(m.net.bias, 0) for m in members]).mean(0)
-    logits = torch.stack([m.net.bias for m in members]).mean(0)
-    assert scores.argmax() != logits.argmax() or scores.argmax() == 0
-    assert result["error"] == 100 * (data.test.labels != scores.argmax()).float().mean().item()
+    assert data.test.labels.tolist() == [0, 1, 2, 0]
+    assert result["error"] == 75
 
 
 def test_views() -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from resnet_lab.checks import check_choice, check_positive
 from resnet_lab.models.blocks import BasicBlock, MakeBlock, conv3x3, he_initialization, head, stage
 from resnet_lab.models.shortcuts import SHORTCUTS, shortcut_connection
+from resnet_lab.models.stems import resnet_stem
 
 PAPER_DEPTHS = (20, 32, 44, 56, 110, 1202)
 
@@ -27,7 +28,7 @@ def resnet_cifar(
         ValueError: depth is not 6n+2, shortcut is unknown, or a size is not a positive integer.
     """
     check(depth, shortcut, in_channels, num_classes, width)
-    stem = nn.Sequential(conv3x3(in_channels, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+    stem = resnet_stem("cifar", in_channels, width)
     layers = OrderedDict(stem=stem, **stages(partial(BasicBlock, shortcut=shortcut), depth, width))
     net = nn.Sequential(layers | {"head": head(4 * width, num_classes)})
     he_initialization(net)
