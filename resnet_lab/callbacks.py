@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from resnet_lab.checks import UserError
 from resnet_lab.classifier import Classifier
-from resnet_lab.data.batches import number_of
+from resnet_lab.data.streams import seed_of
 from resnet_lab.record import Run, hash_of_run
 from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
 
@@ -44,7 +44,7 @@ class OneRun(Callback):
     """Fails, before anything is trained, where processes of several runs have found each other by a port."""
 
     def __init__(self, run: Run) -> None:
-        self.token = number_of(*str(run.directory).encode()) >> 32
+        self.token = seed_of(str(run.directory)) >> 32
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.world_size == 1:
@@ -64,7 +64,7 @@ class Reseed(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        torch.manual_seed(number_of(self.seed, trainer.global_step, trainer.global_rank))
+        torch.manual_seed(seed_of("dropout", self.seed, trainer.global_step, trainer.global_rank))
 
 
 class Pause(Callback):

@@ -9,7 +9,7 @@ import torch
 
 from resnet_lab.checks import UserError
 from resnet_lab.data import CIFAR10, CIFAR100, MNIST, Digits, FashionMNIST, Synthetic
-from resnet_lab.data.augment import crop_and_flip, random_integers
+from resnet_lab.data.augment import crop_and_flip
 from resnet_lab.data.batches import Batch, EvaluationBatches, TrainBatches
 from resnet_lab.data.files import check_md5, download
 
@@ -238,16 +238,6 @@ def test_crops_and_flips_are_what_they_are_called() -> None:
     allowed = {w.numpy().tobytes() for window in windows for w in (window, window.flip(-1).contiguous())}
     seen = [row[0].contiguous().numpy().tobytes() for row in out]
     assert set(seen) == allowed
-
-
-def test_the_draws_are_uniform() -> None:
-    draws = random_integers(9, seed=7, epoch=3, index=torch.arange(90_000), draw=0)
-    counts = torch.bincount(draws, minlength=9)
-    assert len(counts) == 9
-    # 10,000 each, with a standard deviation of 94
-    assert (counts - 10_000).abs().max() < 500
-    other = random_integers(9, seed=7, epoch=3, index=torch.arange(90_000), draw=1)
-    assert (draws == other).float().mean().item() == pytest.approx(1 / 9, abs=0.01)
 
 
 def test_normalizing_comes_before_padding() -> None:

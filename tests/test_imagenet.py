@@ -14,7 +14,6 @@ from torchvision.datasets import ImageFolder
 
 from resnet_lab.checks import UserError
 from resnet_lab.data import FashionMNIST, ImageNet
-from resnet_lab.data.augment import random_normal
 from resnet_lab.data.batches import Request
 from resnet_lab.data.imagenet import read_image
 from resnet_lab.data.views import RandomCrop
@@ -136,13 +135,6 @@ def test_colours_are_shifted_alike_over_an_image(tree: Path) -> None:
     assert 0.01 < multiples.abs().mean() < 0.3  # of a standard deviation of 0.1
     data.colour = 0
     assert torch.equal(data.augment(images, batch), images)
-
-
-def test_normal_draws() -> None:
-    draws = random_normal(seed=3, epoch=1, index=torch.arange(50_000), draw=4)
-    assert draws.mean().item() == pytest.approx(0, abs=0.02)
-    assert draws.std().item() == pytest.approx(1, abs=0.02)
-    assert (draws.abs() > 1.96).float().mean().item() == pytest.approx(0.05, abs=0.005)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])

@@ -1,6 +1,5 @@
 """Which images make up which batch, for every epoch and process, without any shared random state."""
 
-import hashlib
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_lab.checks import UserError
+from resnet_lab.data.streams import generator
 from resnet_lab.signals import end_with_parent, handle_signals
 
 # From (C, H, W) uint8, and what was drawn for the image, to what a net is to see of it, uint8, too.
@@ -95,7 +95,7 @@ class TrainBatches(Sampler[Request]):
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[Request]:
-        order = torch.randperm(self.size, generator=generator(self.seed, self.epoch))
+        order = torch.randperm(self.size, generator=generator("order", self.seed, self.epoch))
         for batch in torch.split(order, self.batch_size)[self.first :]:
             part = batch[self.rank :: self.world_size]
             yield Request(part, self.epoch, self.world_size * len(part) / len(batch))
@@ -166,14 +166,3 @@ def end_with_trainer(worker: int) -> None:
     end_with_parent(signal.SIGKILL)
     # torch has set a handler for SIGTERM, by which the trainer ends its loaders
     handle_signals(signal.SIG_IGN, except_for=signal.SIGTERM)
-
-
-def generator(*key: int) -> torch.Generator:
-    """A generator seeded by a hash of the key, so that neighbouring keys share nothing."""
-    return torch.Generator().manual_seed(number_of(*key))
-
-
-def number_of(*key: int) -> int:
-    """A seed below 2**63."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

@@ -9,9 +9,10 @@ from sklearn.model_selection import train_test_split
 from torchvision import datasets as torchvision_datasets
 
 from resnet_lab.checks import check_positive
-from resnet_lab.data.batches import Images, generator
+from resnet_lab.data.batches import Images
 from resnet_lab.data.files import check_md5, download, read_cifar_binary, read_idx_images
 from resnet_lab.data.module import ImagesInMemory
+from resnet_lab.data.streams import generator
 
 
 class Digits(ImagesInMemory):
@@ -126,7 +127,7 @@ class Synthetic(ImagesInMemory):
         self.image_size, self.in_channels, self.num_classes = image_size, in_channels, num_classes
 
     def load(self) -> tuple[Images, Images]:
-        random = generator(0)
+        random = generator("synthetic", 0)
         shape = (self.in_channels, self.image_size, self.image_size)
         pictures = torch.randint(0, 256, (self.num_classes, *shape), generator=random)
         parts = []

@@ -22,8 +22,8 @@ from resnet_lab.data.batches import (
     TrainBatches,
     TrainLoader,
     View,
-    generator,
 )
+from resnet_lab.data.streams import generator
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +265,7 @@ class ImagesInMemory(ImageData):
 
 def split(part: Part, count: int) -> tuple[Part, Part]:
     """The images less `count` random ones, and those."""
-    order = torch.randperm(len(part.labels), generator=generator(HOLDOUT_SEED))  # type: ignore[attr-defined]
+    order = torch.randperm(len(part.labels), generator=generator("holdout", HOLDOUT_SEED))  # type: ignore[attr-defined]
     taken, rest = order[:count].sort().values, order[count:].sort().values
     return tuple(type(part)(*(column[chosen] for column in part)) for chosen in (rest, taken))  # type: ignore
 

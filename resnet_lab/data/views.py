@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
 
-from resnet_lab.data.augment import random_integers
+from resnet_lab.data.streams import random_integers
 
 STEPS = 1 << 30
 
@@ -35,12 +35,12 @@ class RandomCrop:
         """One for each image of a batch, by its number in the dataset."""
         shortest, longest = self.shorter_side
 
-        def draw(below: int, number: int) -> Any:
-            return random_integers(below, self.seed, epoch, indices, number)
+        def draw(below: int, stream: str) -> Any:
+            return random_integers(below, self.seed, epoch, indices, stream)
 
-        sides = (shortest + draw(longest - shortest + 1, 0)).tolist()
-        tops, lefts = ((draw(STEPS, number) / STEPS).tolist() for number in (1, 3))
-        mirrored = draw(2, 2).bool().tolist() if self.flip else [False] * len(sides)
+        sides = (shortest + draw(longest - shortest + 1, "shorter side")).tolist()
+        tops, lefts = ((draw(STEPS, stream) / STEPS).tolist() for stream in ("crop top", "crop left"))
+        mirrored = draw(2, "mirror").bool().tolist() if self.flip else [False] * len(sides)
         return [Draw(*drawn) for drawn in zip(sides, tops, lefts, mirrored, strict=True)]
 
     def __call__(self, image: Tensor, draw: Draw) -> list[Tensor]:
