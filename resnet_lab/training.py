@@ -189,6 +189,7 @@ def count(net: nn.Module, data: ImageData) -> dict[str, Any]:
 def describe(data: ImageData) -> dict[str, Any]:
     return {
         "name": type(data).__name__,
+        "classes": data.num_classes,
         "train_images": len(data.train_images().labels),
         "val_images": len(data.val.labels),
         "test_images": len(data.test.labels),
