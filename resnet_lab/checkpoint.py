@@ -26,8 +26,9 @@ class VerifiedCheckpointIO(CheckpointIO):
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
         beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.unlink(missing_ok=True)  # or a link that was put there would be followed
         try:
-            with beside.open("wb") as file:
+            with beside.open("xb") as file:
                 file.write(hashlib.sha256(content).digest())
                 file.write(content)
                 file.flush()

@@ -171,6 +171,7 @@ def prepare(config: dict[str, Any]) -> Run | None:
         with run.ownership():
             if config["force"] and is_to_be_set_aside(run):
                 print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
+            run.check_writable()
             before = run.record()
             check_same_run(run, before, config)
             if before.get("status") == "completed":

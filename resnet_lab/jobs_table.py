@@ -10,6 +10,7 @@ from rich.table import Table
 
 from resnet_lab.checks import UserError
 from resnet_lab.record import Run
+from resnet_lab.text import one_line
 
 
 class ShownJob(Protocol):
@@ -55,10 +56,10 @@ class JobsTable:
         self.console.print(self._table())
         for job in self.jobs:
             if job.reason:
-                self.console.print(f"{self._name(job)} {job.status}: {job.reason}", soft_wrap=True)
+                self.console.print(one_line(f"{self._name(job)} {job.status}: {job.reason}", 2000), soft_wrap=True)
 
     def _name(self, job: ShownJob) -> str:
-        return "/".join(job.run.directory.parts[-self.shown_from :])
+        return one_line("/".join(job.run.directory.parts[-self.shown_from :]))
 
     def _tell_changes(self) -> None:
         for job in self.jobs:

@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet_lab.checks import UserError, check_choice, check_positive
 from resnet_lab.compose import command, environment, prepare
+from resnet_lab.files import open_plain
 from resnet_lab.launch import Job, SweepLauncher
 from resnet_lab.processes import CORES, devices, visible_gpus
 from resnet_lab.record import EXIT_INTERRUPTED
@@ -32,7 +33,7 @@ class LocalJob(Job):
         if run is None:
             self.status = "completed"
             return
-        with run.log_path.open("ab") as log:
+        with open_plain(run.log_path, "a+") as log:
             self.process = subprocess.Popen(
                 command(run, self.config),
                 env=environment(self.config) | extra | {PARENT: str(os.getpid())},

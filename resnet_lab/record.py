@@ -18,15 +18,27 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from resnet_lab.checks import UserError
+from resnet_lab.files import (
+    check_plain,
+    open_plain,
+    open_regular,
+    read_json,
+    read_regular,
+)
+from resnet_lab.text import one_line
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RESERVE = 1 << 16  # bytes that the lock file holds for the record, should the disk fill up
 PATIENCE = 2.0  # seconds until a directory counts as in use
+# Limits on what is read of a file, so that one that somebody else made costs no more than its own run.
+MOST_METRICS = 1 << 26  # bytes; half a million evaluations
+MOST_PLANNED = 10_000  # runs of an experiment
+MOST_EVALUATIONS = 1_000  # in one file
 
 # Where and how a run is executed; everything else identifies it. A measurement of speed is about the runtime.
 UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
@@ -120,7 +132,7 @@ class Run:
         if not self.record_path.exists():
             return {}
         try:
-            record: dict[str, Any] = dict(json.loads(self.record_path.read_text()))
+            record: dict[str, Any] = dict(read_json(self.record_path))
         except (ValueError, TypeError) as error:
             raise damaged(self.record_path, error) from error
         return record
@@ -146,11 +158,11 @@ class Run:
         """Who runs in this directory now, or None."""
         if not self.lock_path.exists():
             return None
-        with self.lock_path.open() as file:
+        with open_plain(self.lock_path, "r") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return file.read().strip() or "another process"
+                return one_line(file.read(RESERVE).strip()) or "another process"
         return None
 
     @contextlib.contextmanager
@@ -172,7 +184,7 @@ class Run:
         patience = time.monotonic() + PATIENCE
         while True:
             self.directory.mkdir(parents=True, exist_ok=True)
-            file = self.lock_path.open("a+")
+            file = open_plain(self.lock_path, "a+")
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # the directory may have been set aside in between, and the lock with it
@@ -195,23 +207,30 @@ class Run:
         os.replace(self.directory, aside)
         return aside
 
+    def check_writable(self) -> None:
+        """Raise UserError where a run would write through a link into somebody else's file."""
+        for path in (self.metrics_path, self.log_path):
+            check_plain(path)
+        if self.config_path.parent.is_symlink():
+            raise UserError(f"{self.config_path.parent} is a symbolic link; remove it")
+
     def metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv; a last line that was cut off by a kill is left out."""
         if not self.metrics_path.exists():
             return []
         try:
-            whole_lines = self.metrics_path.read_text().rpartition("\n")[0]
+            whole_lines = read_regular(self.metrics_path, MOST_METRICS).rpartition("\n")[0]
             rows = list(csv.DictReader(whole_lines.splitlines()))
-            if any(int(row["step"]) < 1 or None in row.values() for row in rows):
+            if any(None in row or None in row.values() or int(row["step"]) < 1 for row in rows):
                 raise ValueError("a row is not whole")
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, csv.Error) as error:
             raise damaged(self.metrics_path, error) from error
         return rows
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add a row and have it on the disk before returning."""
         header = [] if self.metrics_path.exists() else [",".join(row)]
-        with self.metrics_path.open("a") as file:
+        with open_plain(self.metrics_path, "a+") as file:
             file.writelines(f"{line}\n" for line in [*header, ",".join(map(str, row.values()))])
             file.flush()
             sync(file.fileno())
@@ -234,9 +253,11 @@ def damaged(path: Path, error: Exception) -> UserError:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
+    """Put a whole new file at `path`; a link that is there is replaced, and what it leads to is left alone."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)  # or a link that was put there would be followed
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             sync(file.fileno())
@@ -261,7 +282,7 @@ def now() -> str:
 def add_to_plan(experiment: Path, directories: list[str]) -> None:
     """Note in the experiment's plan.json which runs were asked for, so that a missing one is missed."""
     experiment.mkdir(parents=True, exist_ok=True)
-    with (experiment / ".plan.lock").open("a") as lock:
+    with open_plain(experiment / ".plan.lock", "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps may add at once
         plan = planned(experiment) | {os.path.relpath(directory, experiment) for directory in directories}
         write_atomically(experiment / "plan.json", json.dumps(sorted(plan), indent=2) + "\n")
@@ -273,12 +294,20 @@ def planned(experiment: Path) -> set[str]:
     if not path.exists():
         return set()
     try:
-        plan = json.loads(path.read_text())
-        if not isinstance(plan, list) or not all(isinstance(run, str) for run in plan):
-            raise ValueError("not a list of folders")
+        plan = read_json(path)
+        if not isinstance(plan, list) or not all(isinstance(run, str) and is_inside(run) for run in plan):
+            raise ValueError("not a list of folders in it")
+        if len(plan) > MOST_PLANNED:
+            raise ValueError(f"more than {MOST_PLANNED} runs")
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); remove it and run the sweep's command again") from error
     return set(plan)
+
+
+def is_inside(name: str) -> bool:
+    """Whether it leads nowhere out of the folder it is relative to."""
+    path = PurePath(name)
+    return "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def note_evaluation(path: Path, result: dict[str, Any]) -> None:
@@ -286,7 +315,7 @@ def note_evaluation(path: Path, result: dict[str, Any]) -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return
     key = {"protocol", "run", "iteration", "weights", "members", "of"}
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
+    with open_plain(path.with_name(f".{path.name}.lock"), "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two evaluations may end at once
         kept = [e for e in evaluations(path) if {k: e.get(k) for k in key} != {k: result.get(k) for k in key}]
         write_atomically(path, json.dumps([*kept, result | {"evaluated": now()}], indent=2) + "\n")
@@ -294,7 +323,7 @@ def note_evaluation(path: Path, result: dict[str, Any]) -> None:
 
 def digest_of(checkpoint: Path) -> str:
     """The checksum that a checkpoint of ours begins with, in hexadecimal."""
-    with checkpoint.open("rb") as file:
+    with open_regular(checkpoint) as file:
         return file.read(32).hex()
 
 
@@ -303,9 +332,11 @@ def evaluations(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        found = json.loads(path.read_text())
+        found: list[dict[str, Any]] = read_json(path)
         if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
             raise ValueError("not a list of evaluations")
+        if len(found) > MOST_EVALUATIONS:
+            raise ValueError(f"more than {MOST_EVALUATIONS} evaluations")
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); remove it and evaluate again") from error
     return found

@@ -12,11 +12,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError, check_safe
+from resnet_lab.files import open_plain
 from resnet_lab.processes import rank
 from resnet_lab.provenance import provenance
 from resnet_lab.quiet import silence
 from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, differences, now
 from resnet_lab.signals import PARENT, Interrupted, end_with_parent, handle_signals, raise_interrupted
+from resnet_lab.text import visible
 
 log = logging.getLogger("resnet_lab")
 
@@ -104,6 +106,13 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
+class Visible(logging.Formatter):
+    """Shows what would steer the terminal, such as names of files may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def set_up_logging(run: Run) -> None:
     """To the console and to train.log, unless the console is that file already."""
     console = logging.StreamHandler()
@@ -111,14 +120,11 @@ def set_up_logging(run: Run) -> None:
     if sys.stderr.isatty():
         console.addFilter(lambda record: record.name != "resnet_lab.callbacks")  # the bar shows these
     if not (run.log_path.exists() and os.path.samestat(os.fstat(2), run.log_path.stat())):
-        handlers.append(logging.FileHandler(run.log_path))
+        handlers.append(logging.StreamHandler(open_plain(run.log_path, "a+")))
     who = f"process {rank()}: " if rank() else ""
-    logging.basicConfig(
-        level=logging.WARNING if rank() else logging.INFO,
-        format=f"%(asctime)s {who}%(message)s",
-        datefmt="%H:%M:%S",
-        handlers=handlers,
-    )
+    for handler in handlers:
+        handler.setFormatter(Visible(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, handlers=handlers)
     logging.raiseExceptions = False  # a log that finds no space must not end a training
     silence()
 

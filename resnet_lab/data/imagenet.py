@@ -19,6 +19,7 @@ from resnet_lab.data.augment import colour_shifts
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, Request, View, stack
 from resnet_lab.data.module import ImageData, log, split
 from resnet_lab.data.views import CenterCrop, RandomCrop
+from resnet_lab.text import one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 LONGEST = 16  # times as long as wide; of longer images the middle is taken
@@ -214,7 +215,7 @@ class ImageFiles(Dataset[Batch]):
             try:
                 image = read_image(path)
             except (OSError, RuntimeError, ValueError) as error:
-                unreadable.append(f"{path} ({reason(error)})")
+                unreadable.append(one_line(f"{path} ({reason(error)})"))
                 continue
             shown.append(self.view(image, draw))
             kept.append(place)

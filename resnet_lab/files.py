@@ -1,0 +1,96 @@
+"""Files in folders that others may have filled: read within limits, opened through no link."""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TextIO
+
+from resnet_lab.checks import UserError
+
+MOST_JSON = 1 << 24  # bytes; a record has a few thousand
+DEEPEST = 100  # lists and dicts inside each other; a record has less than ten
+
+
+def read_regular(path: Path, most: int) -> str:
+    """The text of a file; waits for nobody and reads no device.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is not a regular file, or has more than `most` bytes.
+        ValueError: it is not UTF-8.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most or len(content := file.read(most + 1)) > most:
+            raise UserError(f"{path} has more than {most} bytes; remove it")
+    return content.decode()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to be read; raises as `read_regular`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    check_regular(path, descriptor)
+    return open(descriptor, "rb")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is not a regular file, or too large.
+        ValueError: it is not JSON, or nested too deeply to be worked with.
+    """
+    too_deep = ValueError(f"nested more than {DEEPEST} deep")
+    try:
+        content = json.loads(read_regular(path, MOST_JSON))
+    except RecursionError:
+        raise too_deep from None
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [inner for value in level for inner in children(value)]
+    if level:
+        raise too_deep
+    return content
+
+
+def children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def open_plain(path: Path, mode: Literal["r", "a+"]) -> TextIO:
+    """Open a file in place, as a lock or to append to it, through no link and without waiting.
+
+    Raises:
+        OSError: it cannot be opened.
+        UserError: it is a symbolic link, or not a regular file.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT if mode == "a+" else os.O_RDONLY
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise not_plain(path) from error
+        raise
+    check_regular(path, descriptor)
+    return open(descriptor, mode)
+
+
+def check_regular(path: Path, descriptor: int) -> None:
+    """Close the descriptor and raise UserError unless it is of a regular file."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise not_plain(path)
+
+
+def check_plain(path: Path) -> None:
+    """Raise UserError where there is something else than a regular file."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise not_plain(path)
+
+
+def not_plain(path: Path) -> UserError:
+    return UserError(f"{path} is not a regular file; remove it")
