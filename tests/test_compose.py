@@ -48,6 +48,11 @@ def test_the_papers_recipe_on_cifar10(composed: Composed) -> None:
     assert (warm["warmup_lr"], warm["until_error"], warm["milestones"]) == (0.01, 80.0, [32000, 48000])
 
 
+def test_imagenets_rate_falls_where_figure_4_drops(composed: Composed) -> None:
+    for name in (name for name in EXPERIMENTS if name.startswith("imagenet") and name != "imagenet_loading"):
+        assert composed(f"experiment={name}")["schedule"]["milestones"] == [150000, 300000]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

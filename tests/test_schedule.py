@@ -1,11 +1,15 @@
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from resnet_lab.compose import CONF
+from resnet_lab.data.streams import generator
 from resnet_lab.schedule import MultiStep, MultiStepWarmup, Plateau
 
 PAPER = [32000, 48000]
@@ -71,6 +75,57 @@ def test_plateau_waits_for_its_patience() -> None:
     assert seen == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01])
 
 
+def test_plateau_takes_less_than_its_threshold_for_none() -> None:
+    for lower, rate in ((38.1, 0.01), (37.9, 0.1)):  # of 40, a twentieth is 2
+        sgd = optimizer()
+        schedule = Plateau(sgd, patience=0, threshold=0.05)
+        for error in (40.0, lower):
+            schedule.step(error)
+        assert sgd.param_groups[0]["lr"] == pytest.approx(rate)
+
+
+# Invented training errors in percent, s epochs after the start at rate 0.1: as steep as curves of ImageNet are early
+# on, and more or less flat later.
+FIRST_RATE = {
+    "saturates": lambda s: 42 + 50 * 2.718 ** (-s / 6),
+    "power": lambda s: 38 + 45 * s**-0.6,
+    "creeps": lambda s: 30 + 55 * s**-0.35,
+}
+LATER_RATES = [lambda s: 30 + 6 * s**-0.6, lambda s: 27 + 2 * s**-0.6, lambda s: 26.5]
+NOISE = 0.05  # points, the standard deviation
+
+
+def drops(curve: str, seed: int, **settings: float) -> list[int]:
+    """The epochs, of 120, after which a Plateau divides the rate."""
+    sgd = optimizer()
+    schedule = Plateau(sgd, **settings)
+    noise = torch.randn(121, generator=generator(curve, seed)) * NOISE
+    found: list[int] = []
+    for epoch in range(1, 121):
+        here = [FIRST_RATE[curve], *LATER_RATES][min(len(found), len(LATER_RATES))]
+        before = sgd.param_groups[0]["lr"]
+        schedule.step(here(epoch - found[-1] if found else epoch) + noise[epoch].item())
+        found += [epoch] if sgd.param_groups[0]["lr"] < before else []
+    return found
+
+
+@pytest.mark.parametrize("curve", FIRST_RATE)
+def test_the_plateau_rule_fires_near_the_drops_of_figure_4(curve: str) -> None:
+    """Epochs 30 and 60 of 120, by the settings of the YAML file, in each of 20 noisy repetitions."""
+    chosen = OmegaConf.load(Path(CONF) / "schedule/plateau.yaml")
+    settings = {key: chosen[key] for key in ("patience", "threshold")}
+    for seed in range(20):
+        first, second, *_ = drops(curve, seed, **settings)
+        assert 25 <= first <= 45
+        assert 45 <= second <= 65
+
+
+def test_torchs_own_threshold_takes_noise_for_progress() -> None:
+    found = [drops("power", seed, patience=5, threshold=1e-4) for seed in range(20)]
+    assert not any(epochs and epochs[0] < 70 for epochs in found)
+    assert sum(not epochs for epochs in found) >= 10
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -80,6 +135,8 @@ def test_plateau_waits_for_its_patience() -> None:
         (partial(MultiStepWarmup, milestones=[3], warmup_lr=-1), "warmup_lr must be positive, got -1"),
         (partial(MultiStepWarmup, milestones=[3], until_error=101), "until_error must be .* got 101"),
         (partial(MultiStepWarmup, milestones=[3], window=0), "window must be a positive integer, got 0"),
+        (partial(Plateau, threshold=1), r"threshold must be in \[0, 1\), got 1"),
+        (partial(Plateau, patience=-1), "patience must be zero or a positive integer, got -1"),
         (
             partial(Plateau, monitor="test/error"),
             "monitor must be train/error or val/error, got 'test/error'",
