@@ -1,19 +1,22 @@
 """What a config may say, and what becomes of one that says something else."""
 
+import itertools
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, prepare
 from resnet_lab.launch import check_distinct
 from resnet_lab.pool import share_out
-from resnet_lab.record import Run
+from resnet_lab.record import Run, identity
 from resnet_lab.training import build_all
 from resnet_lab.worker import execute
 
@@ -34,6 +37,29 @@ def test_each_experiment_composes_and_can_be_shrunk(composed: Composed, name: st
     assert small["experiment_name"] == "smoke"
     assert small["iterations"] <= 30
     assert small["data"]["_target_"].endswith("Synthetic")
+
+
+def jobs_of(composed: Composed, name: str) -> Iterator[dict[str, Any]]:
+    """The frozen configs of an experiment's sweep for one seed, one by one."""
+    swept = OmegaConf.load(f"{CONF}/experiment/{name}.yaml").get("hydra", {}).get("sweeper", {}).get("params", {})
+    parsed = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in swept.items() if k != "seed"])
+    axes = [
+        [f"{o.key_or_group}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
+        for o in parsed
+    ]
+    return (composed(f"experiment={name}", *chosen) for chosen in itertools.product(*axes))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_an_experiment_shows_without_its_sweep_is_one_of_its_jobs(composed: Composed, name: str) -> None:
+    shown = identity(composed(f"experiment={name}"))
+    assert any(identity(job)["model"] == shown["model"] for job in jobs_of(composed, name))
+
+
+def test_resnet_110_is_trained_with_a_warm_up_and_without(composed: Composed) -> None:
+    jobs = jobs_of(composed, "cifar10_resnet110")
+    schedules = [job["schedule"]["_target_"].rpartition(".")[2] for job in jobs]
+    assert schedules == ["MultiStepWarmup", "MultiStep"]
 
 
 def test_the_papers_recipe_on_cifar10(composed: Composed) -> None:

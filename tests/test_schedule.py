@@ -84,8 +84,8 @@ def test_plateau_takes_less_than_its_threshold_for_none() -> None:
         assert sgd.param_groups[0]["lr"] == pytest.approx(rate)
 
 
-# Invented training errors in percent, s epochs after the start at rate 0.1: as steep as curves of ImageNet are early
-# on, and more or less flat later.
+# Invented training errors in percent, s epochs after the start at rate 0.1: as steep as curves of ImageNet are at
+# first, and more or less flat later.
 FIRST_RATE = {
     "saturates": lambda s: 42 + 50 * 2.718 ** (-s / 6),
     "power": lambda s: 38 + 45 * s**-0.6,
