@@ -61,7 +61,14 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     for block in ("data", "trainer"):
         if isinstance(kept.get(block), dict):
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
+            kept[block] = {k: v for k, v in kept[block].items() if v is not None or k not in unsaid(kept[block])}
     return kept
+
+
+def unsaid(block: dict[str, Any]) -> set[str]:
+    """Settings that a block's YAML got when its runs had names already; null leaves these as they are."""
+    added = {"subset", "std"}
+    return added - {"std"} if block.get("_target_") == "resnet_lab.data.ImageNet" else added
 
 
 def same_run(before: Any, config: dict[str, Any]) -> bool:

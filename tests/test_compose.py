@@ -1,6 +1,7 @@
 """What a config may say, and what becomes of one that says something else."""
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from resnet_lab.training import build_all
 from resnet_lab.worker import execute
 
 Composed = Callable[..., dict[str, Any]]
+NAMES = json.loads((Path(__file__).parent / "golden/run_names.json").read_text())
 EXPERIMENTS = sorted(path.stem for path in Path(CONF).glob("experiment/*.yaml"))
 
 
@@ -32,7 +34,10 @@ def test_what_only_composes_or_reports_imports_no_torch(module: str) -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_each_experiment_composes_and_can_be_shrunk(composed: Composed, name: str) -> None:
-    assert composed(f"experiment={name}")["experiment_name"] == name
+    config = composed(f"experiment={name}")
+    assert config["experiment_name"] == name
+    # another name leaves stored and committed runs behind; change one only on purpose
+    assert config["run_name"] == NAMES[name]
     small = composed(f"experiment=[{name},smoke]")
     assert small["experiment_name"] == "smoke"
     assert small["iterations"] <= 30

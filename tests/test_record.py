@@ -41,6 +41,15 @@ def test_all_else_is(path: str) -> None:
     assert identity(changed(path, 7)) != identity(CONFIG)
 
 
+@pytest.mark.parametrize("key", ["std", "subset"])
+def test_settings_that_came_later_leave_the_name_as_it_was_until_they_say_something(key: str) -> None:
+    assert run_name(changed(f"data.{key}", None)) == run_name(CONFIG)
+    assert run_name(changed(f"data.{key}", 5)) != run_name(CONFIG)
+    imagenet = changed("data._target_", "resnet_lab.data.ImageNet")  # which had a std from the start
+    named = run_name(imagenet) == run_name(imagenet | {"data": imagenet["data"] | {key: None}})
+    assert named == (key == "subset")
+
+
 def test_names_are_readable() -> None:
     assert run_name(CONFIG).startswith("plain-20-")
     assert run_name(changed("model.shortcut", "B")).startswith("resnet-20-B-")

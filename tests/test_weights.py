@@ -9,16 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from hydra import compose, initialize_config_dir
+from test_data import write_cifar10
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab import onnx_form, weights
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, check_keys, to_plain
+from resnet_lab.eval import perform as evaluate
 from resnet_lab.export import export
 from resnet_lab.models import (
     alexnet,
@@ -149,6 +152,39 @@ def test_padding_on_both_sides_computes_the_same_here_and_goes_back(
         expected = theirs.double()(images)
         torch.testing.assert_close(net.double()(images), expected, rtol=1e-6, atol=1e-6)
         assert (as_is.double()(images) - expected).abs().max() > 1e-3
+
+
+def test_cifar_weights_of_others_err_as_in_their_own_pipeline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their net and their normalization on CIFAR-10's files; half of the images are labelled as they see them."""
+    write_cifar10(tmp_path)
+    file = tmp_path / "cifar-10-batches-bin/test_batch.bin"
+    records = np.fromfile(file, np.uint8).reshape(12, 3073)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    pixels = torch.from_numpy(records[:, 1:]).reshape(12, 3, 32, 32).float() / 255
+    images = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    theirs = perturbed(TheirNet(3, 16))
+    with torch.no_grad():
+        theirs.linear.bias -= theirs(images).mean(0)  # so that not all are taken for one class
+        seen = theirs.eval()(images).argmax(1)
+    assert len(set(seen.tolist())) > 2
+    records[:, 0] = torch.where(torch.arange(12) < 6, seen, (seen + 1) % 10).numpy()
+    records.tofile(file)
+    saved({"state_dict": prefixed("module.", theirs.state_dict()), "best_prec1": 91.7}, tmp_path / "theirs.th")
+
+    def errors(*overrides: str) -> str:
+        net = [f"weights={tmp_path}/theirs.th", "model=cifar_resnet", "model.depth=20"]
+        data = ["data=cifar10", f"data.root={tmp_path}", "protocol=center_crop"]
+        with initialize_config_dir(CONF, version_base="1.3"):
+            config = compose("eval", [*net, *data, *overrides])
+        assert evaluate({str(key): to_plain(config[key]) for key in config}) == 0
+        return capsys.readouterr().out
+
+    assert "center_crop (shorter side 32, crop 32), 12 images\n  error 50.0000 %" in errors(
+        f"data.mean={mean}", f"data.std={std}"
+    )
+    assert "error 50.0000 %" not in errors(f"data.mean={std}", "data.std=[5,5,5]")
 
 
 @pytest.mark.parametrize("form", ["torchvision", "safetensors"])
