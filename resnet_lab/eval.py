@@ -10,9 +10,12 @@ from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.compose import CONF, check_keys, register_resolvers, to_plain
+from resnet_lab.processes import CORES
 from resnet_lab.quiet import silence
 from resnet_lab.record import Run, digest_of, evaluations, hash_of, hash_of_run, note_evaluation
-from resnet_lab.report.results import find_runs
+from resnet_lab.report.results import Found, find_runs
+from resnet_lab.report.validity import check_facts
+from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 # Errors are counts over a number of images, so a true one comes back to the last digit.
 TOLERANCE = 1e-9
+# As many as the run had, so that sums are taken in the same order, as far as a machine can start them.
+MOST_THREADS = max(CORES, 64)
 
 
 class Stored(NamedTuple):
@@ -40,12 +45,12 @@ def _task(cfg: DictConfig) -> None:
         config = {str(key): to_plain(cfg[key]) for key in cfg if key != "hydra"}
         sys.exit(perform(config))
     except (UserError, ValueError) as error:
-        sys.exit(f"resnet-lab-eval: {error}")
+        sys.exit(one_line(f"resnet-lab-eval: {error}", LONGEST_MESSAGE))
     except RuntimeError as error:
         if "LOCAL_RANK" not in os.environ:
             raise
         # what the others say of it is no help
-        sys.exit(f"resnet-lab-eval: one of the processes ended: {str(error).splitlines()[0]}")
+        sys.exit(one_line(f"resnet-lab-eval: one of the processes ended: {str(error).splitlines()[0]}"))
 
 
 def perform(config: dict[str, Any]) -> int:
@@ -65,17 +70,19 @@ def perform(config: dict[str, Any]) -> int:
         return evaluate_weights(config)
     if config.get("model") or config.get("data"):
         raise UserError("model and data go with weights=FILE; runs have their own")
-    found = chosen(config["runs"])
+    if recorded and config["ensemble"]:
+        raise UserError("ensemble=true needs a protocol: center_crop, ten_crop or multi_scale")
+    found, whole = chosen(config["runs"])
     if recorded:
-        if config["ensemble"]:
-            raise UserError("ensemble=true needs a protocol: center_crop, ten_crop or multi_scale")
         outcomes = [hold_against_record(stored, config["trainer"]) for stored in found]
-        return 0 if True in outcomes and False not in outcomes else 1
-    return evaluate_runs(found, config)
+        return 0 if all(outcomes) and whole else 1
+    return evaluate_runs(found, config) or int(not whole)
 
 
-def chosen(runs: Any) -> list[Stored]:
-    """The runs at and under the paths, with the checkpoint that a path names or the last.
+def chosen(runs: Any) -> tuple[list[Stored], bool]:
+    """The runs at and under the paths, with the checkpoint that a path names or the last; and whether that is all.
+
+    Planned runs that are not there, and plans that cannot be read, are told.
 
     Raises:
         UserError: there are none.
@@ -84,14 +91,32 @@ def chosen(runs: Any) -> list[Stored]:
     if missing := [str(path) for path in paths if not path.exists()]:
         raise UserError(f"runs: {missing[0]} does not exist")
     found: dict[Path, Stored] = {}
+    left_out: dict[Path, str] = {}
     for path in (path.resolve() for path in paths):
-        for directory in [path.parents[1]] if path.is_file() else sorted(find_runs(path)):
+        under = Found({path.parents[1]}, {}) if path.is_file() else find_runs(path)
+        left_out |= under.left_out
+        for directory in sorted(under.directories):
             run = Run(directory)
-            if run.record_path.exists():
+            if job := other_job(run):
+                say(f"{directory}: {job}, left out")
+            elif run.record_path.exists():
                 found[directory] = Stored(run, path if path.is_file() else run.checkpoint_path)
+            else:
+                left_out[directory] = "missing, nothing to evaluate"
+    for what, reason in left_out.items():
+        say(f"{what}: {reason}")
     if not found:
         raise UserError(f"runs: there are none in {', '.join(map(str, paths))}")
-    return list(found.values())
+    return list(found.values()), not left_out
+
+
+def other_job(run: Run) -> str:
+    """The job of a run that has trained nothing; empty where it has, or where the record does not say."""
+    try:
+        job = run.record()["config"]["job"]
+    except (OSError, LookupError, TypeError, UserError):
+        return ""
+    return job if job in ("throughput", "loading") and not run.checkpoint_path.exists() else ""
 
 
 def as_list(runs: Any) -> list[str]:
@@ -105,8 +130,8 @@ def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
     """Print each error as recorded and as evaluated now; return whether all agree, None if there are none."""
     run = stored.run
     try:
-        record = run.record()
-        if run.status() != "completed" or record["config"].get("job") != "train":
+        record = checked_record(run)
+        if run.status() != "completed":
             say(f"{run.directory}: {run.status()}, nothing to evaluate")
             return None
         errors = evaluate(stored, record, trainer)
@@ -118,6 +143,17 @@ def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
     for key, value in errors.items():
         say(f"  {key} {value:.4f} %" + (f", recorded as {record[key]}" if key in differ else ""))
     return not differ
+
+
+def checked_record(run: Run) -> dict[str, Any]:
+    """The record.
+
+    Raises:
+        OSError, LookupError, TypeError, UserError, ValueError: it is damaged, or nothing that a run wrote.
+    """
+    record = run.record()
+    check_facts(record)
+    return record
 
 
 def evaluate(stored: Stored, record: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
@@ -153,12 +189,12 @@ def load(stored: Stored, record: dict[str, Any]) -> tuple["ImageData", "Classifi
     from resnet_lab.training import build_all
 
     silence()
-    checkpoint = read_checkpoint(stored.checkpoint) if stored.checkpoint.exists() else None
+    checkpoint = read_checkpoint(stored.checkpoint) if stored.checkpoint.is_file() else None
     if checkpoint is None:
         raise UserError(f"{stored.checkpoint} is missing or damaged")
     if checkpoint["callbacks"]["Curves"]["run"] != hash_of_run(record["config"]):
         raise UserError("the weights are not of the config in the record")
-    torch.set_num_threads(record["threads"])
+    torch.set_num_threads(min(record["threads"], MOST_THREADS))
     data, classifier = build_all(record["config"])
     classifier.load_state_dict(checkpoint["state_dict"])
     return data, classifier, int(checkpoint["global_step"])
@@ -180,12 +216,13 @@ def make_trainer(settings: dict[str, Any]) -> "Trainer":
 def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
     """Each run by the protocol, or all as one ensemble; the errors go beside the records."""
     complete = [stored for stored in found if is_evaluated(stored, config)]
+    failed = int(len(complete) < len(found))
     if len(complete) < (2 if config["ensemble"] else 1):
         raise UserError(f"runs={config['runs']} has {len(complete)} complete runs, too few")
     prepared: dict[str, ImageData] = {}  # reading them and taking their mean can take long
     if config["ensemble"]:
-        return evaluate_ensemble(complete, config, prepared)
-    failed = 0
+        evaluate_ensemble(complete, config, prepared)
+        return failed
     for stored in complete:
         path = stored.run.directory / "evaluations.json"
         try:
@@ -201,15 +238,20 @@ def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
 def is_evaluated(stored: Stored, config: dict[str, Any]) -> bool:
     """Whether the run is complete, or this very checkpoint was asked for; say so if not."""
     named = {Path(path).expanduser().resolve() for path in as_list(config["runs"])}
-    status, job = stored.run.status(), stored.run.record().get("config", {}).get("job")
-    if job == "train" and (status == "completed" or stored.checkpoint in named):
+    try:
+        checked_record(stored.run)
+        status = stored.run.status()
+    except (OSError, LookupError, TypeError, UserError, ValueError) as error:
+        say(f"{stored.run.directory}: {type(error).__name__}: {error}, left out")
+        return False
+    if status == "completed" or stored.checkpoint in named:
         return True
-    say(f"{stored.run.directory}: {status if job == 'train' else job}, left out")
+    say(f"{stored.run.directory}: {status}, left out")
     return False
 
 
-def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: dict[str, "ImageData"]) -> int:
-    """All runs' scores averaged.
+def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: dict[str, "ImageData"]) -> None:
+    """Average all runs' scores.
 
     Raises:
         UserError: a run is there twice, or there is no folder among those given that has them all.
@@ -229,7 +271,6 @@ def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: 
     names = [os.path.relpath(directory, folder) for directory in directories]
     result = measure(list(members), config) | {"members": names, "of": list(facts)}
     note_evaluation(folder / "ensembles.json", result)
-    return 0
 
 
 def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Member", dict[str, Any]]:
@@ -286,7 +327,7 @@ def measure(members: list["Member"], config: dict[str, Any]) -> dict[str, Any]:
 def say(line: str) -> None:
     """Once, however many processes there are."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(line)
+        print(one_line(line, LONGEST_MESSAGE))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Text of unknown origin, made fit to be shown. Standard library only."""
 
-LONGEST = 300  # characters that are shown of a name or a reason
+LONGEST = 300  # characters that are shown of a name
+LONGEST_MESSAGE = 4000
 
 
 def visible(text: str) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_lab.checks import UserError
+from resnet_lab.record import write_atomically
 from resnet_lab.report.figure import draw
 from resnet_lab.report.page import page
 from resnet_lab.report.results import read_results
 from resnet_lab.report.tables import markdown, results_csv
+from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output is None and (len(options.paths) > 1 or not options.paths[0].is_dir()):
         parser.error("--output is needed where PATH is not one folder")
     try:
-        print(write_report(options.paths, options.output or options.paths[0]))
+        print(one_line(write_report(options.paths, options.output or options.paths[0]), LONGEST_MESSAGE))
     except (OSError, UserError, ValueError) as error:
-        sys.exit(f"resnet-lab-report: {error}")
+        sys.exit(one_line(f"resnet-lab-report: {error}", LONGEST_MESSAGE))
 
 
 def write_report(paths: Sequence[Path], output: Path) -> Path:
@@ -41,8 +43,7 @@ def write_report(paths: Sequence[Path], output: Path) -> Path:
     study = read_results(paths)
     output.mkdir(parents=True, exist_ok=True)
     draw(study, output)
-    (output / "results.csv").write_text(results_csv(study))
-    text = markdown(study)
-    (output / "report.md").write_text(text)
-    (output / "report.html").write_text(page(study, output))
+    write_atomically(output / "results.csv", results_csv(study))
+    write_atomically(output / "report.md", markdown(study))
+    write_atomically(output / "report.html", page(study, output))
     return output / "report.html"

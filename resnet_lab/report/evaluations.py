@@ -6,6 +6,7 @@ from typing import Any
 from resnet_lab.report.paper import paper_errors
 from resnet_lab.report.results import Group, Study
 from resnet_lab.report.verdict import spread
+from resnet_lab.text import one_line
 
 Table = tuple[str, list[str], list[list[str]]]  # title, header, rows
 ERRORS = {"error": "top-1 error", "error_top5": "top-5 error"}
@@ -50,4 +51,4 @@ def of_group(group: Group, protocol: dict[str, Any], key: str) -> list[float]:
 
 def title(protocol: dict[str, Any]) -> str:
     shown = [f"{key.replace('_', ' ')} {value}" for key, value in protocol.items() if key != "name"]
-    return f"{protocol['name'].replace('_', ' ')}: {', '.join(shown)}"
+    return one_line(f"{protocol['name'].replace('_', ' ')}: {', '.join(shown)}")

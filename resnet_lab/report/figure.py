@@ -1,5 +1,6 @@
 """The curves as the paper draws them in Figure 6: plain nets on the left, residual ones on the right."""
 
+import io
 import statistics
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,9 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from resnet_lab.record import write_atomically
 from resnet_lab.report.results import Group, Study
+from resnet_lab.report.text import for_figure
 
 STYLES: dict[str, Literal["-", "--", ":"]] = {"A": "-", "B": "--", "C": ":"}
 MORE = ("#17a2a8", "#b5b031", "#8fb8e6", "#e6b87f", "#7ec27e", "#e28a8b")
@@ -50,7 +53,9 @@ def draw_costs(study: Study, folder: Path) -> None:
             look: dict[str, Any] = {"color": colour(study, group), "markerfacecolor": face, "markersize": 8}
             axes.plot(cost, mean, MARKS[group.plain], **look)
         marks.append((cost, mean))
-        labels.append(axes.annotate(group.name, (cost, mean), (7, 3), textcoords="offset points", fontsize=8))
+        labels.append(
+            axes.annotate(for_figure(group.name), (cost, mean), (7, 3), textcoords="offset points", fontsize=8)
+        )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost / 1e6:g}M"))
@@ -87,10 +92,12 @@ def part(figure: Figure, axes: Axes, marks: list[tuple[float, float]], labels: l
 
 def save(figure: Figure, path: Path) -> None:
     """As .png and .svg."""
-    figure.savefig(path.with_suffix(".png"), dpi=150)
     # a fixed salt and no date: the same runs draw the same file
     with matplotlib.rc_context({"svg.hashsalt": "resnet_lab", "svg.fonttype": "none"}):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        for suffix, how in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
+            content = io.BytesIO()
+            figure.savefig(content, format=suffix[1:], **how)
+            write_atomically(path.with_suffix(suffix), content.getvalue())
 
 
 def titles(study: Study) -> tuple[str, str]:
@@ -131,7 +138,8 @@ def decorate(axes: Axes, title: str, groups: list[Group], study: Study) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     nets = [
-        Line2D([], [], color=colour(study, g), linestyle=STYLES.get(g.shortcut, "-"), label=g.name) for g in groups
+        Line2D([], [], color=colour(study, g), linestyle=STYLES.get(g.shortcut, "-"), label=for_figure(g.name))
+        for g in groups
     ]
     kinds = [
         Line2D([], [], color="0.4", linewidth=0.8, label="training"),

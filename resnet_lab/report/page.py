@@ -1,8 +1,9 @@
 """report.html: one file that opens from a disk without a network, with curves to hover over."""
 
 import base64
-import html
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.figure import STYLES, colour, titles, top
 from resnet_lab.report.results import CURVES, Group, Study
 from resnet_lab.report.tables import NOTE, group_rows, problem_rows, provenance
+from resnet_lab.report.text import for_html
 from resnet_lab.report.verdict import verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -20,25 +22,39 @@ def page(study: Study, folder: Path) -> str:
     """The page, with the picture of the costs that is in the folder."""
     first, *rest = verdict(study)
     problems = problem_rows(study)
+    template = TEMPLATE.read_text()
     filled = {
-        "TITLE": html.escape(", ".join(study.experiments)),
-        "VERDICT": html.escape(first),
-        "SENTENCES": "".join(f"<li>{html.escape(sentence)}</li>" for sentence in rest),
+        "POLICY": policy(template),
+        "TITLE": for_html(", ".join(study.experiments)),
+        "VERDICT": for_html(first),
+        "SENTENCES": "".join(f"<li>{for_html(sentence)}</li>" for sentence in rest),
         "RESULTS": table(*group_rows(study)),
-        "NOTE": html.escape(NOTE.replace("*", "")),
+        "NOTE": for_html(NOTE.replace("*", "")),
         "COSTS": image(study, folder),
         "EVALUATIONS": "".join(
-            f"<h2>Test error by {html.escape(name)}</h2>{table(header, rows)}"
+            f"<h2>Test error by {for_html(name)}</h2>{table(header, rows)}"
             for name, header, rows in evaluation_tables(study)
         ),
         "PROBLEMS": f"<h2>Runs that are not complete</h2>{table(PROBLEM_HEADER, problems)}" if problems else "",
-        "PROVENANCE": "<br>".join(html.escape(line.strip("- ")) for line in provenance(study).splitlines()),
-        # "</" would end the script that holds the data
-        "DATA": json.dumps(curves(study)).replace("</", "<\\/"),
+        "PROVENANCE": "<br>".join(for_html(line) for line in provenance(study)),
+        "DATA": data(curves(study)),
     }
-    text = TEMPLATE.read_text()
-    for name, value in filled.items():
-        text = text.replace(f"[[{name}]]", value)
+    # in one pass, so that nothing filled in is taken for a place to fill
+    return re.sub(r"\[\[([A-Z]+)\]\]", lambda place: filled[place[1]], template)
+
+
+def policy(template: str) -> str:
+    """Have the browser load nothing, and run no script but the template's own."""
+    (script,) = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def data(content: Any) -> str:
+    """JSON without the characters that could end the element it is in, or begin another."""
+    text = json.dumps(content)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
@@ -54,8 +70,8 @@ PROBLEM_HEADER = ["run", "seed", "status", "reason"]
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    head = "".join(f"<th>{for_html(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{for_html(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

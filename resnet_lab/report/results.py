@@ -12,24 +12,22 @@ from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
 from resnet_lab.record import Run, digest_of, evaluations, hash_of, hash_of_run, identity, label, planned
+from resnet_lab.report.validity import (
+    ERRORS,
+    MOST_ITERATIONS,
+    check_curve,
+    check_evaluation,
+    check_facts,
+    check_number,
+)
+from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")
-ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
-COSTS = ("parameters", "multiply_adds", "images_per_second")
-# What an edited record may not have otherwise.
-SHAPES: dict[str, Any] = {
-    "status": str,
-    "config": dict,
-    "data": dict | None,
-    "machine": dict | None,
-    "versions": dict | None,
-    "git": dict | None,
-    "parameters": int | None,
-}
 # Nets that have shortcuts and no setting for them.
 WITH_SHORTCUTS = ("highway", "inception_resnet_v2")
 # More points than a figure has pixels across are only work.
 MOST_POINTS = 500
+LONGEST_REASON = 1000  # characters
 
 
 class Curve(NamedTuple):
@@ -58,11 +56,11 @@ class Result:
 
     @property
     def experiment(self) -> str:
-        return str(self.config.get("experiment_name", self.directory.parent.parent.name))
+        return one_line(self.config.get("experiment_name", self.directory.parent.parent.name))
 
     @property
     def seed(self) -> str:
-        return str(self.config.get("seed", self.directory.name.removeprefix("seed")))
+        return one_line(self.config.get("seed", self.directory.name.removeprefix("seed")))
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,7 @@ class Study:
     results: list[Result]
     groups: list[Group]
     ensembles: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[Path, str] = field(default_factory=dict)  # files that cannot be used, and why
 
     @property
     def several_models(self) -> bool:
@@ -120,6 +119,13 @@ class Study:
     @property
     def experiments(self) -> list[str]:
         return sorted({result.experiment for result in self.results})
+
+
+class Found(NamedTuple):
+    """Run directories, and plans that cannot be used, with the reason."""
+
+    directories: set[Path]
+    left_out: dict[Path, str]
 
 
 def deviation(values: Sequence[float]) -> float:
@@ -135,15 +141,20 @@ def read_results(paths: Iterable[Path]) -> Study:
     """
     paths = list(paths)
     directories: set[Path] = set()
+    ensembles, left_out = read_ensembles(paths)
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path} does not exist")
-        directories |= find_runs(path.resolve())
+        found = find_runs(path.resolve())
+        directories |= found.directories
+        left_out |= found.left_out
+    for file, reason in left_out.items():
+        print(one_line(f"{file} is left out: {reason}"), file=sys.stderr)
     results = [read_run(directory) for directory in sorted(directories)]
     results = mark_twins([result for result in results if result.config.get("job", "train") == "train"])
     if not results:
         raise ValueError(f"there are no training runs in {', '.join(map(str, paths))}")
-    return Study(results, group(results), read_ensembles(paths))
+    return Study(results, group(results), ensembles, left_out)
 
 
 def mark_twins(results: list[Result]) -> list[Result]:
@@ -158,16 +169,19 @@ def mark_twins(results: list[Result]) -> list[Result]:
     return marked
 
 
-def find_runs(path: Path) -> set[Path]:
+def find_runs(path: Path) -> Found:
     """The run directories at or under path, hidden ones left out, and the planned ones."""
-    found: set[Path] = set()
+    found = Found(set(), {})
     for folder, subfolders, files in os.walk(path):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         if "record.json" in files:
-            found.add(Path(folder))
+            found.directories.add(Path(folder))
             subfolders.clear()
         if "plan.json" in files:
-            found |= {Path(folder) / run for run in planned(Path(folder))}
+            try:
+                found.directories.update(Path(folder) / run for run in planned(Path(folder)))
+            except (OSError, UserError) as error:
+                found.left_out[Path(folder, "plan.json")] = str(error)
     return found
 
 
@@ -175,18 +189,18 @@ def read_run(directory: Path) -> Result:
     run = Run(directory)
     try:
         record = run.record()
-        curve = read_curve(run.metrics_path)
+        curve = read_curve(run)
         if record:
             check_record(record, curve)
         status = run.status()
     except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        return Result(directory, "unreadable", f"{type(error).__name__}: {error}")
+        return Result(directory, "unreadable", one_line(f"{type(error).__name__}: {error}", LONGEST_REASON))
     reason = str(record.get("error") or "")
     try:
         noted = read_evaluations(run, record)
     except (UserError, OSError, ValueError) as error:
         noted, reason = [], f"{reason} evaluations.json is left out: {error}".strip()
-    return Result(directory, status, reason, record, curve, noted)
+    return Result(directory, status, one_line(reason, LONGEST_REASON), record, curve, noted)
 
 
 def read_evaluations(run: Run, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -207,15 +221,16 @@ def are_stored(run: Run, weights: Any) -> bool:
     return not run.checkpoint_path.exists() or digest_of(run.checkpoint_path) == weights
 
 
-def read_ensembles(paths: Iterable[Path]) -> list[dict[str, Any]]:
+def read_ensembles(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], dict[Path, str]]:
+    """The ensembles' evaluations, and files that cannot be used, with the reason."""
     files = sorted({file for path in paths for file in path.rglob("ensembles.json")})
-    found = []
+    found, left_out = [], {}
     for file in files:
         try:
             found += [check_evaluation(entry) for entry in evaluations(file) if is_current(file.parent, entry)]
         except (UserError, OSError, ValueError) as error:
-            print(f"{file} is left out: {error}", file=sys.stderr)
-    return found
+            left_out[file] = str(error)
+    return found, left_out
 
 
 def is_current(folder: Path, entry: dict[str, Any]) -> bool:
@@ -230,32 +245,15 @@ def is_current(folder: Path, entry: dict[str, Any]) -> bool:
     )
 
 
-def check_evaluation(entry: dict[str, Any]) -> dict[str, Any]:
-    """Raise unless a number has its protocol and is an error in percent."""
-    if not isinstance(entry.get("protocol"), dict) or not isinstance(entry["protocol"].get("name"), str):
-        raise ValueError("an evaluation has no protocol")
-    for key in ("error", "error_top5"):
-        if type(entry.get(key, 0)) not in (int, float) or not 0 <= entry.get(key, 0) <= 100:
-            raise ValueError(f"{key} is {entry[key]}")
-    if "error" not in entry or not isinstance(entry.get("members", []), list):
-        raise ValueError("an evaluation has no error")
-    return entry
-
-
 def check_record(record: dict[str, Any], curve: Curve) -> None:
-    """Raise unless the record has what a report needs of it, and a completed one its errors, as in its curve."""
-    for key, kinds in SHAPES.items():
-        if not isinstance(record.get(key), kinds):
-            raise TypeError(f"{key} is {record.get(key)!r}")
-    label(record["config"])
-    identity(record["config"])
+    """Raise unless the record is fit for a report, and a completed one has its errors, as in its curve."""
+    check_facts(record)
+    iterations = record["config"].get("iterations", MOST_ITERATIONS)
+    if curve.steps and curve.steps[-1] > iterations:
+        raise ValueError(f"metrics.csv has step {curve.steps[-1]}, after the last iteration")
     if record["status"] == "completed" and record["config"].get("job", "train") == "train":
         for key in ERRORS:
-            if isinstance(record[key], bool) or not 0 <= record[key] <= 100:
-                raise ValueError(f"{key} is {record[key]}")
-        for key in COSTS:
-            if type(record.get(key, 0)) not in (int, float):
-                raise TypeError(f"{key} is {record[key]!r}")
+            check_number(key, record[key], 0, 100)
         if not curve.steps or curve.steps[-1] != record["config"]["iterations"]:
             raise ValueError("metrics.csv does not end at the last iteration")
         for key in CURVES:
@@ -263,19 +261,22 @@ def check_record(record: dict[str, Any], curve: Curve) -> None:
                 raise ValueError(f"{key} is {record[key]}, but {getattr(curve, key)[-1]} in metrics.csv")
 
 
-def read_curve(path: Path) -> Curve:
-    if not path.exists():
-        return Curve([], [], [])
-    text = path.read_text().rpartition("\n")[0]
-    if "nan" in text or "inf" in text:  # in a row that may be left out below
-        raise ValueError(f"{path.name} has a number that is not finite")
-    header, *lines = text.splitlines() or [""]
+def read_curve(run: Run) -> Curve:
+    """All rows are checked; of many, few are kept."""
+    rows = run.metrics()
+    if any(not_finite(value) for row in rows for value in row.values()):
+        raise ValueError(f"{run.metrics_path.name} has a number that is not finite")
+    steps = [int(row["step"]) for row in rows]
+    errors = {key: [float(row[key]) for row in rows] for key in CURVES}
+    check_curve(steps, errors)
     # a power of two, so that what is left of a longer curve is also left of a shorter one
-    stride = 1 << (len(lines) // (MOST_POINTS - 1)).bit_length()
-    rows = [line.split(",") for line in dict.fromkeys([*lines[::stride], *lines[-1:]])]
-    columns = [header.split(",").index(name) for name in ("step", *CURVES)] if rows else [0, 0, 0]
-    step, train, val = ([float(row[column]) for row in rows] for column in columns)
-    return Curve([int(s) for s in step], train, val)
+    stride = 1 << (len(rows) // (MOST_POINTS - 1)).bit_length()
+    kept = sorted({*range(0, len(rows), stride), *range(len(rows))[-1:]})
+    return Curve([steps[i] for i in kept], *([errors[key][i] for i in kept] for key in CURVES))
+
+
+def not_finite(value: str) -> bool:
+    return value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
 def group(results: list[Result]) -> list[Group]:
@@ -284,7 +285,7 @@ def group(results: list[Result]) -> list[Group]:
     groups = []
     for (experiment, run_name), members in itertools.groupby(sorted(results, key=recipe), recipe):
         runs = list(members)
-        name = run_name.rpartition("-")[0]
+        name = one_line(run_name.rpartition("-")[0] or run_name)
         groups.append(make_group(f"{experiment}/{name}" if several else name, runs))
     return sorted(groups, key=lambda g: (not g.plain, g.shortcut, g.depth, g.name))
 

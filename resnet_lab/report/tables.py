@@ -5,13 +5,14 @@ import io
 import statistics
 from typing import Any
 
-from resnet_lab.report import results
+from resnet_lab.report import validity
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import paper_test_error
 from resnet_lab.report.results import Group, Result, Study
+from resnet_lab.report.text import for_csv, for_markdown
 from resnet_lab.report.verdict import spread, verdict
 
-ERRORS = dict(zip(results.ERRORS, ("train error", "clean train error", "val error", "test error"), strict=True))
+ERRORS = dict(zip(validity.ERRORS, ("train error", "clean train error", "val error", "test error"), strict=True))
 FACTS = ("parameters", "multiply_adds", "iterations", *ERRORS, "images_per_second", "seconds", "threads")
 NOTE = (
     "Errors in percent at the last iteration. *Train error* is taken over the iterations since the evaluation "
@@ -27,7 +28,8 @@ def results_csv(study: Study) -> str:
     for result in study.results:
         record = result.record
         facts = [record.get(name, "") for name in FACTS]
-        writer.writerow([*who(result), result.status, *facts, *origin(record), result.reason])
+        row = [*who(result), result.status, *facts, *origin(record), result.reason]
+        writer.writerow([for_csv(cell) for cell in row])
     return text.getvalue()
 
 
@@ -43,20 +45,23 @@ def origin(record: dict[str, Any]) -> list[str]:
 
 
 def markdown(study: Study) -> str:
-    title = ", ".join(study.experiments)
+    title = for_markdown(", ".join(study.experiments))
     first, *rest = verdict(study)
     parts = [
         f"# {title}",
-        f"**{first}**",
-        "\n".join(f"- {sentence}" for sentence in rest),
+        f"**{for_markdown(first)}**",
+        "\n".join(f"- {for_markdown(sentence)}" for sentence in rest),
         "![error curves](curves.png)",
         "Thin lines: training error. Bold lines: validation error. Bands: one standard deviation over seeds.",
         "![errors against multiply-adds](multiply_adds.png)" if study.several_models else "",
         table(*group_rows(study)),
         NOTE,
-        *(f"## Test error by {name}\n\n{table(header, rows)}" for name, header, rows in evaluation_tables(study)),
+        *(
+            f"## Test error by {for_markdown(name)}\n\n{table(header, rows)}"
+            for name, header, rows in evaluation_tables(study)
+        ),
         *problems(study),
-        provenance(study),
+        "\n".join(f"- {for_markdown(line)}" for line in provenance(study)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -102,17 +107,19 @@ def statuses(group: Group) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+    inert = [[for_markdown(cell) for cell in row] for row in rows]
+    lines = [header, ["---"] * len(header), *inert]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def problem_rows(study: Study) -> list[list[str]]:
     """Runs that did not complete, or of which something is left out: run, seed, status, reason."""
-    return [
-        [*who(result)[1:], result.status, result.reason.replace("\n", " ").replace("|", "\\|")]
+    runs = [
+        [*who(result)[1:], result.status, result.reason]
         for result in study.results
         if result.status != "completed" or result.reason
     ]
+    return runs + [[path.name, "", "unreadable", reason] for path, reason in study.left_out.items()]
 
 
 def problems(study: Study) -> list[str]:
@@ -120,19 +127,19 @@ def problems(study: Study) -> list[str]:
     return ["## Runs that are not complete", table(["run", "seed", "status", "reason"], rows)] if rows else []
 
 
-def provenance(study: Study) -> str:
+def provenance(study: Study) -> list[str]:
     """Where the numbers come from, said once for all runs that agree."""
     records = [result.record for result in study.results if result.record]
     if not records:
-        return ""
+        return []
     commits = sorted({origin(record)[1] or "no checkout" for record in records})
     versions = sorted({f"torch {origin(record)[2]}" for record in records})
     known = [record["machine"] for record in records if record.get("machine")]
     machines = sorted({f"{machine.get('processor')}, {machine.get('cores')} cores" for machine in known})
     protocols = sorted({origin(record)[0] for record in records} - {""})
     lines = [
-        f"- Validation: on {'; '.join(protocols)}." if protocols else "",
-        f"- Code: {', '.join(commits)}; {', '.join(versions)}; {'; '.join(machines)}.",
-        f"- Seeds: {', '.join(sorted({result.seed for result in study.results}))}.",
+        f"Validation: on {'; '.join(protocols)}." if protocols else "",
+        f"Code: {', '.join(commits)}; {', '.join(versions)}; {'; '.join(machines)}.",
+        f"Seeds: {', '.join(sorted({result.seed for result in study.results}))}.",
     ]
-    return "\n".join(line for line in lines if line)
+    return [line for line in lines if line]

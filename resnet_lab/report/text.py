@@ -3,33 +3,33 @@
 import html
 import re
 
-from resnet_lab.text import one_line
+from resnet_lab.text import LONGEST_MESSAGE, one_line
 
-LONGEST_SENTENCE = 4000  # characters
 NUMBER = r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?"
 FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # the latter are their full-width forms
 LONGEST_LABEL = 60  # characters of a name beside a curve
 
 
 def for_html(value: object) -> str:
-    return html.escape(one_line(value, LONGEST_SENTENCE))
+    return html.escape(one_line(value, LONGEST_MESSAGE))
 
 
 def for_markdown(value: object) -> str:
     """One line that Markdown takes for plain text, in a table's cell, too."""
-    return re.sub(r"([\\`*\[\]|~$])", r"\\\1", html.escape(one_line(value, LONGEST_SENTENCE), quote=False))
+    return re.sub(r"([\\`*\[\]|~$])", r"\\\1", html.escape(one_line(value, LONGEST_MESSAGE), quote=False))
 
 
 def for_csv(value: object) -> object:
     """A number as it is; text so that no spreadsheet takes it for a formula."""
     if type(value) in (int, float):
         return value
-    text = one_line(value, LONGEST_SENTENCE)
+    text = one_line(value, LONGEST_MESSAGE)
     harmless = re.fullmatch(NUMBER, text) or not text.lstrip().startswith(FORMULA)
     return text if harmless else f"'{text}"
 
 
 def for_figure(value: object) -> str:
-    """ASCII, as fonts lack most else; matplotlib leaves names that begin with an underscore out of legends."""
-    text = one_line(value, LONGEST_LABEL).encode("ascii", "replace").decode()
+    """Characters that fonts have and that neither mathtext nor TeX interprets, with ? in place of others."""
+    text = re.sub(r"[^A-Za-z0-9 ._/,:()+-]", "?", one_line(value, LONGEST_LABEL))
+    # matplotlib leaves names that begin with an underscore out of legends
     return f" {text}" if text.startswith("_") else text
