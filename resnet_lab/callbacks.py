@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from abc import abstractmethod
+from functools import reduce
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 from resnet_lab.checks import UserError
 from resnet_lab.classifier import Classifier
 from resnet_lab.data.streams import seed_of
-from resnet_lab.record import Run, hash_of_run
+from resnet_lab.record import Run, chained, hash_of_run
 from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
 
 log = logging.getLogger(__name__)
@@ -166,12 +167,13 @@ class Curves(Callback):
         self.run, self.config, self.hyperparameters = run, config, hyperparameters
         self.since = 0.0
         self.evaluations = 0
+        self.rows: str | None = ""  # the checksum of the evaluations
 
     def state_dict(self) -> dict[str, Any]:
-        return {"evaluations": self.evaluations, "run": hash_of_run(self.config)}
+        return {"evaluations": self.evaluations, "rows": self.rows, "run": hash_of_run(self.config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.evaluations = state["evaluations"]
+        self.evaluations, self.rows = state["evaluations"], state.get("rows")
 
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
@@ -206,13 +208,22 @@ class Curves(Callback):
             self._log(trainer, {tag: value for tag, value in values.items() if tag.startswith("test")})
 
     def _check(self, trainer: Trainer) -> None:
-        """Raise unless each evaluation that the checkpoint knows of has its row."""
-        rows = len(self.run.metrics()) if trainer.is_global_zero else self.evaluations
-        if rows != self.evaluations:
+        """Raise unless each evaluation that the checkpoint knows of has its row, as it was written."""
+        if not trainer.is_global_zero:
+            return
+        rows = self.run.metrics()
+        if len(rows) != self.evaluations:
             raise UserError(
-                f"{self.run.metrics_path} has {rows} evaluations, the checkpoint knows of {self.evaluations}; "
-                "mend it, or start anew with force=true"
+                f"{self.run.metrics_path} has {len(rows)} evaluations, the checkpoint knows of "
+                f"{self.evaluations}; mend it, or start anew with force=true"
             )
+        found = reduce(chained, rows, "")
+        if self.rows not in (None, found):  # a checkpoint of an older version has none
+            raise UserError(
+                f"{self.run.metrics_path} was edited: its rows are not those that the checkpoint knows of; "
+                "restore them, or start anew with force=true"
+            )
+        self.rows = found
 
     def _write(self, trainer: Trainer) -> None:
         measured = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
@@ -220,7 +231,9 @@ class Curves(Callback):
         errors = {tag: value for tag, value in measured.items() if tag.startswith(("train/", "val/"))}
         row = {"step": trainer.global_step, "epoch": trainer.current_epoch, "lr": lr}
         row |= {tag.replace("/", "_"): value for tag, value in errors.items()}
-        self.run.append_metrics(row | {"images_per_second": round(self.images_per_second, 1)})
+        row["images_per_second"] = round(self.images_per_second, 1)
+        self.run.append_metrics(row)
+        self.rows = chained(self.rows or "", row)
         self._log(trainer, errors | {"lr": lr, "perf/images_per_second": self.images_per_second})
         log.info(
             "iteration %d/%s: train error %.2f %%, val error %.2f %%, lr %g, %.0f images/s",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from resnet_lab.record import sync
+from resnet_lab.record import previous, sync
 
 
 class VerifiedCheckpointIO(CheckpointIO):
@@ -53,10 +53,6 @@ class VerifiedCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-
-
-def previous(path: Path) -> Path:
-    return path.with_name(f"previous-{path.name}")
 
 
 def is_whole(path: Path) -> bool:

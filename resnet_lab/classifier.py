@@ -175,8 +175,20 @@ class Classifier(LightningModule):
         state.update({name: mean for name, mean in means.items() if name.startswith("net.")})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name, of_all in checkpoint.get("own", {}).items():
-            checkpoint["state_dict"][name] = of_all[self.trainer.global_rank]
+        """Take what this process had of its own; with another number of processes, its share of what all had.
+
+        The running statistics are then the mean that is with the weights.
+        """
+        state, own = checkpoint["state_dict"], checkpoint.get("own", {})
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        if not own and processes == 1:
+            return
+        for name in [name for name, _ in self.named_buffers() if name in state]:
+            of_all = own.get(name, state[name][None])
+            if len(of_all) == processes:
+                state[name] = of_all[rank]
+            elif not name.startswith("net."):  # counts, which are summed over the processes
+                state[name] = of_all.sum(0) if rank == 0 else torch.zeros_like(of_all[0])
 
     def tally(self, name: str) -> Tally:
         tally = getattr(self, f"{name}_tally")

@@ -154,6 +154,7 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "runtime.activation_checkpointing": SWITCH,
     "runtime.huge_pages": SWITCH,
     "runtime.save_every": (lambda value: is_number(value, 1), "a number of seconds, 1 or more"),
+    "runtime.accept_changes": SWITCH,
     "runtime.timeout": (lambda value: is_number(value, 1), "a number of seconds, 1 or more"),
 }
 

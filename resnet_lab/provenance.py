@@ -1,30 +1,63 @@
-"""Where a number comes from: versions, machine, commit."""
+"""Where a number comes from: versions, machine, commit. Imports no torch."""
 
 import os
 import platform
+import re
 import shutil
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("resnet-lab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn")
+# All that touches pixels, nets or configs.
+PACKAGES = (
+    *("resnet-lab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy"),
+    *("scikit-learn", "pillow", "timm", "torchcodec"),
+)
+CPUINFO = Path("/proc/cpuinfo")
+NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 def provenance() -> dict[str, Any]:
     """Facts for the record: `versions`, `machine`, and `git` where the code is a checkout."""
     return {
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "machine": {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()},
+        "versions": {"python": platform.python_version()} | versions(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "gpu_driver": gpu_driver(),
+        },
         "git": commit(),
     }
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    """Its name, which in a cloud may be that of a whole family."""
+    return cpu_fact("model name") or platform.processor()
+
+
+def cpu_fact(name: str) -> str:
+    """What Linux says of the first processor under that name, or nothing."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    said = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name]
+    return said[0] if said else ""
+
+
+def gpu_driver() -> str | None:
+    found = re.search(r"Module.*?\s(\d+\.[\d.]+)", NVIDIA.read_text()) if NVIDIA.exists() else None
+    return found[1] if found else None
 
 
 def commit() -> dict[str, Any] | None:

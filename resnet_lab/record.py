@@ -5,6 +5,16 @@ outputs/<experiment_name>/<run_name>/seed<k>/
     metrics.csv        a row per evaluation
     checkpoints/       last.ckpt and the one before it
     train.log  .hydra/ TensorBoard's events
+
+In record.json, beside the config and the errors, stands what the digits depend on:
+    kernels            the CPU, the GPU, their libraries and settings (resnet_lab.kernels)
+    versions           of Python and of all packages that touch pixels, nets or configs
+    processes threads device channels_last compile strategy
+    machine git        of which only machine.processor changes digits; interop_threads change none
+    data               which images: their sha256 and their numbers
+    earlier            stretches of a run that was resumed elsewhere: all of the above as it was `until` an
+                       iteration, and the `changes` then
+    accepted_changes   those that change digits, a line each: runtime.accept_changes=true let them pass
 """
 
 import contextlib
@@ -16,7 +26,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any, TextIO
@@ -202,6 +212,10 @@ class Run:
                 raise BlockingIOError(f"{self.directory} is in use by {self.owner()}")
             time.sleep(0.05)
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from, or what is left of one."""
+        return self.checkpoint_path.exists() or previous(self.checkpoint_path).exists()
+
     def remove_leftovers(self) -> None:
         """What writers that were killed left beside the files."""
         for path in (self.record_path, self.metrics_path, self.config_path, self.checkpoint_path):
@@ -250,6 +264,17 @@ class Run:
             return
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
         write_atomically(self.metrics_path, "".join(f"{line}\n" for line in lines))
+
+
+def previous(checkpoint: Path) -> Path:
+    """Where the checkpoint before that one is."""
+    return checkpoint.with_name(f"previous-{checkpoint.name}")
+
+
+def chained(digest: str, row: Mapping[str, Any]) -> str:
+    """The checksum of a curve's rows up to this one, from that of the rows before it (of none: '')."""
+    line = ",".join(f"{name}={value}" for name, value in row.items())
+    return hashlib.sha256(f"{digest}\n{line}".encode()).hexdigest()
 
 
 def damaged(path: Path, error: Exception) -> UserError:

@@ -23,13 +23,16 @@ from torch import nn
 from resnet_lab.activation_checkpointing import checkpoint_blocks
 from resnet_lab.build import build
 from resnet_lab.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
+from resnet_lab.changes import history
 from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.classifier import Classifier
 from resnet_lab.count import count_multiply_adds, count_parameters
 from resnet_lab.data import ImageData
+from resnet_lab.kernels import kernels
 from resnet_lab.processes import devices, started_outside
-from resnet_lab.record import Run, differences, hash_of_run
+from resnet_lab.provenance import provenance
+from resnet_lab.record import Run, hash_of_run
 from resnet_lab.tensorboard import RunEvents
 
 log = logging.getLogger(__name__)
@@ -57,8 +60,9 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     trainer = build_trainer(run, config, data, step)
     check_smallest_part(classifier.net, data, trainer.world_size)
     if trainer.is_global_zero:
-        facts |= conditions(config, trainer) | {"data": describe(data)}
-        check_same_conditions(run, began, facts)
+        facts |= provenance() | conditions(config, trainer) | {"data": describe(data)}
+        accept = config["runtime"].get("accept_changes", False)
+        facts |= history(run, began, facts, step, accept) if began else {"earlier": [], "accepted_changes": []}
         run.keep_metrics_until(step)
         run.update(**facts)
     try:
@@ -115,29 +119,17 @@ def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None
 
 
 def conditions(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """What changes the digits of a run, though it is no part of its identity."""
+    """What changes the digits of a run, though it is no part of its identity; and threads that change none."""
     return {
         "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
         "device": trainer.strategy.root_device.type,
         "channels_last": config["runtime"]["channels_last"],
         "compile": config["runtime"]["compile"],
         "strategy": config["trainer"].get("strategy"),
+        "kernels": kernels(trainer.strategy.root_device),
     }
-
-
-def check_same_conditions(run: Run, began: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on otherwise than the run began: with other images, processes, threads or kernels.
-
-    Another machine, commit or version of a package is told, and noted in the record.
-    """
-    names = ("processes", "threads", "device", "channels_last", "compile", "strategy", "data")
-    found = differences({n: began.get(n) for n in names}, {n: now[n] for n in names}) if began else []
-    if found:
-        raise UserError(
-            f"{run.directory} cannot go on otherwise than it began: {', '.join(found)}; set runtime, trainer and "
-            "data.root as they were, or force=true to start anew"
-        )
 
 
 def set_threads(config: dict[str, Any], before: int | None = None) -> None:

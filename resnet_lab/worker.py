@@ -16,7 +16,7 @@ from resnet_lab.files import open_plain
 from resnet_lab.processes import rank
 from resnet_lab.provenance import provenance
 from resnet_lab.quiet import silence
-from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, differences, now
+from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, now
 from resnet_lab.signals import PARENT, Interrupted, end_with_parent, handle_signals, raise_interrupted
 from resnet_lab.text import visible
 
@@ -43,7 +43,8 @@ def main() -> None:
 
 def execute(run: Run, config: dict[str, Any]) -> int:
     """Do the job, say in the record how it ended, and return the exit code."""
-    spent = run.record().get("seconds", 0) if run.checkpoint_path.exists() else 0
+    goes_on = run.has_checkpoint()
+    spent = run.record().get("seconds", 0) if goes_on else 0
     started = time.perf_counter()
 
     def tell(**facts: Any) -> None:
@@ -56,7 +57,8 @@ def execute(run: Run, config: dict[str, Any]) -> int:
 
     try:
         check_safe()
-        tell(started=now(), config=config, **origin(run))
+        # a run that goes on says where it was until it is known to go on here
+        tell(started=now(), config=config, **({} if goes_on else provenance()))
         finish("completed", **perform(run, config))
         return 0
     except Interrupted as stop:
@@ -76,16 +78,6 @@ def execute(run: Run, config: dict[str, Any]) -> int:
         else:
             log.exception("failed")
         return 1
-
-
-def origin(run: Run) -> dict[str, Any]:
-    """Where the numbers come from; a run that goes on elsewhere keeps where it was before."""
-    here, before = provenance(), run.record()
-    then = {name: before.get(name) for name in here}
-    if not run.checkpoint_path.exists() or then == here:
-        return here
-    log.warning("goes on with another machine or code: %s", ", ".join(differences(then, here)))
-    return here | {"earlier": [*before.get("earlier", []), then]}
 
 
 def explain(error: Exception, run: Run) -> str | None:

@@ -232,7 +232,7 @@ def test_other_images_are_refused_in_the_middle_of_a_run(tiny: Tiny) -> None:
     assert "cannot go on otherwise than it began: data.sha256=" in run.record()["error"]
 
 
-def test_two_processes_on_the_cpu(resnet_lab: Call, tmp_path: Path) -> None:
+def test_two_processes_on_the_cpu(resnet_lab: Call, tiny: Tiny, tmp_path: Path) -> None:
     ended = resnet_lab("train", *TINY, "trainer=ddp_cpu", "iterations=9")
     assert ended.returncode == 0, ended.stderr
     run = only_run(tmp_path)
@@ -243,6 +243,19 @@ def test_two_processes_on_the_cpu(resnet_lab: Call, tmp_path: Path) -> None:
         wrong = float(row["val_error"]) * 21 / 100
         assert wrong == pytest.approx(round(wrong))
     assert len(list(run.directory.glob("events*"))) == 1
+    # and one of them goes on with the first two thirds, if it is told to
+    run.update(status="interrupted")
+    run.checkpoint_path.unlink()
+    _, config = tiny("trainer=cpu", "iterations=9", f"output_root={tmp_path}/outputs")
+    assert execute(run, config) == 1
+    assert "processes=1 (was 2)" in run.record()["error"]
+    config["runtime"]["accept_changes"] = True
+    assert execute(run, config) == 0
+    assert [row["step"] for row in run.metrics()] == ["3", "6", "9"]
+    assert run.metrics()[:2] == rows[:2]
+    (mark,) = run.record()["accepted_changes"]
+    assert "processes=1 (was 2)" in mark
+    assert mark.endswith("from iteration 6 on")
 
 
 def test_a_sweep_goes_on_past_a_failure_and_says_so(resnet_lab: Call, tmp_path: Path) -> None:

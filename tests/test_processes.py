@@ -8,13 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from conftest import TINY
 from runs import only_run, start, wait_until_free
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ConstantLR
 
 from resnet_lab.checks import UserError
+from resnet_lab.classifier import Classifier
 from resnet_lab.compose import prepare
 from resnet_lab.data import Synthetic
 from resnet_lab.data.augment import crop_and_flip
@@ -55,6 +61,56 @@ def test_each_image_comes_once_an_epoch_with_the_same_augmentation(
 ) -> None:
     """(epoch, image, checksum) whatever the processes, the loaders' processes and an interruption."""
     assert sorted(trained_on(processes, workers, interrupted)) == sorted(trained_on(1, 0, False))
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_other_processes_go_on_with_the_images_that_are_left(before: int, after: int) -> None:
+    data = Synthetic(root="", train_images=101, test_images=5, image_size=8, batch_size=16)
+    data.prepare()
+    seen, states = [], []
+    for number in range(before):
+        loader = loader_of(data, number, before, 0)
+        seen += [int(index) for batch in itertools.islice(loader, 4) for index in batch.indices]
+        states.append(loader.state_dict())
+    for number in range(after):
+        rest = loader_of(data, number, after, 0)
+        rest.load_state_dict(states[0])
+        seen += [int(index) for batch in rest for index in batch.indices]
+    assert sorted(seen) == list(range(101))
+
+
+def stored(of_processes: list[tuple[int, float]]) -> dict[str, Any]:
+    """A checkpoint of processes that have counted so many images and have this running mean."""
+    images, means = (torch.tensor(column) for column in zip(*of_processes, strict=True))
+    state = {"train_tally.images": images[0], "net.running_mean": means[:, None].mean(0)}
+    own = {"train_tally.images": images, "net.running_mean": means[:, None]}
+    return {"state_dict": state} | ({"own": own} if len(of_processes) > 1 else {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([(16, 1.0), (15, 3.0)], [(16, 1.0), (15, 3.0)]),
+        ([(16, 1.0), (15, 3.0)], [(31, 2.0)]),
+        ([(31, 2.0)], [(31, 2.0), (0, 2.0)]),
+        ([(31, 2.0)], [(31, 2.0)]),
+        ([(16, 1.0), (15, 3.0)], [(31, 2.0), (0, 2.0), (0, 2.0)]),
+    ],
+    ids=["2 to 2", "2 to 1", "1 to 2", "1 to 1", "2 to 3"],
+)
+def test_other_processes_go_on_with_all_counts_and_mean_statistics(
+    before: list[tuple[int, float]], after: list[tuple[int, float]]
+) -> None:
+    net = nn.BatchNorm1d(1)
+    classifier = Classifier(net, lambda parameters: SGD(parameters), lambda optimizer: ConstantLR(optimizer), 2)
+    found = []
+    for number in range(len(after)):
+        classifier._trainer = SimpleNamespace(global_rank=number, world_size=len(after))
+        checkpoint = stored(before)
+        classifier.on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        found.append((int(state["train_tally.images"]), float(state["net.running_mean"])))
+    assert found == after
 
 
 def trained_on(processes: int, workers: int, interrupted: bool) -> list[tuple[int, int, str]]:

@@ -16,12 +16,12 @@ from pytorch_lightning import Trainer
 from runs import curve, points, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from resnet_lab.callbacks import Reseed, SaveLast, Stop
+from resnet_lab.callbacks import Curves, Reseed, SaveLast, Stop
+from resnet_lab.changes import history
 from resnet_lab.checkpoint import VerifiedCheckpointIO
 from resnet_lab.checks import UserError
 from resnet_lab.compose import command, prepare
-from resnet_lab.record import Run
-from resnet_lab.training import check_same_conditions
+from resnet_lab.record import Run, hash_of_run
 from resnet_lab.worker import execute, explain
 
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
@@ -178,15 +178,95 @@ def test_where_and_how_it_runs_may_change(interrupted: Run, tiny: Tiny, override
     assert execute(interrupted, config) == 0
 
 
+BEGAN: dict[str, Any] = {
+    **{"processes": 2, "threads": 1, "device": "cpu", "channels_last": True, "compile": False, "strategy": "auto"},
+    "data": {"sha256": "a"},
+    "kernels": {"processor": "x", "cpu_capability": "AVX2", "environment": {}, "gpu": None},
+    "versions": {"python": "3.12", "torch": "2", "torchvision": "2", "hydra-core": "1", "resnet-lab": "1"},
+    "machine": {"processor": "x", "cores": 2},
+    "git": {"commit": "c", "dirty": False},
+}
+
+
+def resumed(run: Run, before: dict[str, Any], accept: bool = False, **changed: Any) -> dict[str, Any]:
+    """What the record of a run that began so keeps, when it is resumed with blocks or facts changed."""
+    now = {k: v | changed.pop(k, {}) if isinstance(v, dict) else v for k, v in BEGAN.items()} | changed
+    return history(run, before, now, 26, accept)
+
+
 def test_the_number_of_processes_may_not_change(tmp_path: Path) -> None:
-    began = {"processes": 2, "threads": 1, "device": "cpu"}
-    began |= {"channels_last": True, "compile": False, "strategy": "auto", "data": {}}
-    check_same_conditions(Run(tmp_path), began, began)
+    run = Run(tmp_path)
+    assert resumed(run, BEGAN) == {"earlier": [], "accepted_changes": []}
     with pytest.raises(UserError, match=r"processes=1 \(was 2\), strategy='ddp' \(was 'auto'\), threads=3"):
-        check_same_conditions(Run(tmp_path), began, began | {"processes": 1, "threads": 3, "strategy": "ddp"})
-    del began["threads"]  # an edited record
+        resumed(run, BEGAN, processes=1, threads=3, strategy="ddp")
+    edited = {name: fact for name, fact in BEGAN.items() if name != "threads"}
     with pytest.raises(UserError, match=r"threads=1 \(was None\)"):
-        check_same_conditions(Run(tmp_path), began, began | {"threads": 1})
+        resumed(run, edited)
+
+
+CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"processes": 1}, "processes=1 (was 2)"),
+    ({"threads": 2}, "threads=2 (was 1)"),
+    ({"device": "cuda"}, "device='cuda' (was 'cpu')"),
+    ({"kernels": {"processor": "y"}}, "kernels.processor='y' (was 'x')"),
+    ({"kernels": {"cpu_capability": "DEFAULT"}}, "kernels.cpu_capability='DEFAULT' (was 'AVX2')"),
+    ({"kernels": {"environment": {"MKL_CBWR": "AVX"}}}, "kernels.environment.MKL_CBWR='AVX' (was None)"),
+    ({"kernels": {"gpu": {"name": "z"}}}, "kernels.gpu={'name': 'z'} (was None)"),
+    ({"versions": {"torch": "3"}}, "versions.torch='3' (was '2')"),
+    ({"versions": {"torchvision": "3"}}, "versions.torchvision='3' (was '2')"),
+]
+
+
+@pytest.mark.parametrize(("changed", "difference"), CHANGES, ids=[difference for _, difference in CHANGES])
+def test_what_may_change_digits_is_refused_or_accepted_and_marked(
+    tmp_path: Path, changed: dict[str, Any], difference: str
+) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(UserError) as refusal:
+        resumed(run, BEGAN, **changed)
+    assert f"cannot go on otherwise than it began: {difference}; " in str(refusal.value)
+    assert "runtime.accept_changes=true, which marks the run for ever" in str(refusal.value)
+    kept = resumed(run, BEGAN, True, **changed)
+    (stretch,) = kept["earlier"]
+    assert stretch["until"] == 26
+    assert stretch["changes"] == [difference]
+    assert stretch["kernels"] == BEGAN["kernels"]
+    assert kept["accepted_changes"] == [f"{difference}, from iteration 26 on"]
+    # resumed once more, as it is now: the marks stay
+    again = {**BEGAN, **kept}
+    assert resumed(run, again, True) == resumed(run, again) == kept
+
+
+NOTED: list[tuple[dict[str, Any], str]] = [
+    ({"git": {"commit": "d"}}, "git.commit='d' (was 'c')"),
+    ({"versions": {"hydra-core": "2"}}, "versions.hydra-core='2' (was '1')"),
+    ({"versions": {"resnet-lab": "2"}}, "versions.resnet-lab='2' (was '1')"),
+    ({"machine": {"cores": 64}}, "machine.cores=64 (was 2)"),
+]
+
+
+@pytest.mark.parametrize(("changed", "difference"), NOTED, ids=[difference for _, difference in NOTED])
+def test_what_changes_no_digit_is_told_and_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: dict[str, Any], difference: str
+) -> None:
+    kept = resumed(Run(tmp_path), BEGAN, **changed)
+    assert [stretch["changes"] for stretch in kept["earlier"]] == [[difference]]
+    assert kept["accepted_changes"] == []
+    assert f"goes on with another machine or code: {difference}" in caplog.text
+
+
+def test_other_images_are_never_accepted(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.sha256='b' \(was 'a'\); set data\.root as it was, or force=true"):
+        resumed(Run(tmp_path), BEGAN, True, data={"sha256": "b"})
+
+
+def test_what_an_older_record_does_not_say_is_unknown_and_not_otherwise(tmp_path: Path) -> None:
+    older = {name: fact for name, fact in BEGAN.items() if name not in ("kernels", "versions", "git")}
+    assert resumed(Run(tmp_path), older)["earlier"] == []
+    fewer = {**BEGAN, "kernels": {"processor": "x"}, "versions": {"torch": "2"}}
+    assert resumed(Run(tmp_path), fewer)["earlier"] == []
+    with pytest.raises(UserError, match=r"machine\.processor='x' \(was 'w'\); "):
+        resumed(Run(tmp_path), older | {"machine": {"processor": "w"}})
 
 
 def test_a_checkpoint_of_another_run_is_refused(interrupted: Run, tiny: Tiny) -> None:
@@ -225,6 +305,92 @@ def test_a_curve_that_lost_a_row_is_refused(interrupted: Run) -> None:
     interrupted.metrics_path.write_text("".join([lines[0], lines[2]]))
     assert execute(interrupted, config) == 1
     assert "has 1 evaluations, the checkpoint knows of 2" in interrupted.record()["error"]
+
+
+def test_a_curve_that_was_edited_in_an_earlier_row_is_refused(interrupted: Run) -> None:
+    config = interrupted.record()["config"]
+    written = interrupted.metrics_path.read_text()
+    header, first, last = written.splitlines()
+    values = dict(zip(header.split(","), first.split(","), strict=True)) | {"train_error": "0.0"}
+    interrupted.metrics_path.write_text("\n".join([header, ",".join(values.values()), last, ""]))
+    assert execute(interrupted, config) == 1
+    assert "metrics.csv was edited: its rows are not those" in interrupted.record()["error"]
+    interrupted.metrics_path.write_text(written)
+    assert execute(interrupted, config) == 0
+
+
+def test_a_checkpoint_without_a_checksum_of_the_curve_goes_on(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, config = tiny("iterations=9")
+    with monkeypatch.context() as patch:
+        end_at(4, "asked to stop", patch)
+        older = {"evaluations": 1, "run": hash_of_run(config)}
+        patch.setattr(Curves, "state_dict", lambda self: older)
+        assert execute(run, config) == 75
+    assert execute(run, config) == 0
+    assert [row["step"] for row in run.metrics()] == ["3", "6", "9"]
+
+
+def test_the_checkpoint_before_the_last_is_gone_on_from_in_the_same_way(
+    interrupted: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A kill between the two renames leaves that one alone."""
+    interrupted.checkpoint_path.unlink()
+    before = interrupted.record()
+    edited = {"seconds": 1000.0, "git": {"commit": "d", "dirty": False}}
+    interrupted.update(**edited)
+    assert execute(interrupted, before["config"]) == 0
+    record = interrupted.record()
+    assert record["seconds"] > 1000
+    assert "goes on with another machine or code: git" in caplog.text
+    assert record["git"] == before["git"]
+    (stretch,) = record["earlier"]
+    assert stretch["until"] == 3
+    assert stretch["git"] == edited["git"]
+
+
+def test_a_refusal_leaves_where_the_run_was(interrupted: Run, tiny: Tiny) -> None:
+    elsewhere = {"processor": "another", "cores": 1}
+    interrupted.update(machine=elsewhere, kernels=interrupted.record()["kernels"] | {"processor": "another"})
+    _, config = tiny("run_name=mine")
+    assert execute(interrupted, config) == 1
+    assert (
+        "was 'another'); go on as it began, or with runtime.accept_changes=true" in interrupted.record()["error"]
+    )
+    assert interrupted.record()["machine"] == elsewhere
+    _, config = tiny("run_name=mine", "runtime.accept_changes=true")
+    assert execute(interrupted, config) == 0
+    assert interrupted.record()["machine"] != elsewhere
+    assert interrupted.record()["earlier"][0]["machine"] == elsewhere
+
+
+def test_a_run_that_starts_anew_has_no_past(interrupted: Run, tiny: Tiny) -> None:
+    interrupted.update(threads=7, accepted_changes=["x"], earlier=[{}])
+    for checkpoint in interrupted.checkpoint_path.parent.iterdir():
+        checkpoint.write_bytes(b"damaged")
+    assert execute(interrupted, interrupted.record()["config"]) == 0
+    assert interrupted.record()["threads"] == 1
+    assert interrupted.record()["accepted_changes"] == interrupted.record()["earlier"] == []
+
+
+def test_other_kernels_are_refused_until_they_are_accepted(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, config = tiny("iterations=9")
+    with monkeypatch.context() as patch:
+        end_at(4, "asked to stop", patch)
+        assert execute(run, config) == 75
+    environ = os.environ | {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    assert subprocess.run(command(run, config), env=environ, stderr=subprocess.DEVNULL).returncode == 1
+    reason = run.record()["error"]
+    assert "kernels.cpu_capability='DEFAULT' (was " in reason
+    assert "kernels.environment.ONEDNN_MAX_CPU_ISA='SSE41' (was None)" in reason
+    assert "\n" not in reason
+    run, config = tiny("iterations=9", "runtime.accept_changes=true")
+    assert subprocess.run(command(run, config), env=environ, stderr=subprocess.DEVNULL).returncode == 0
+    record = run.record()
+    assert record["earlier"][0]["until"] == 4
+    assert record["kernels"]["cpu_capability"] == "DEFAULT"
+    (mark,) = record["accepted_changes"]
+    assert mark.startswith("kernels.cpu_capability='DEFAULT' (was ")
+    assert mark.endswith("from iteration 4 on")
 
 
 def test_what_a_net_draws_depends_on_seed_iteration_and_process_alone() -> None:

@@ -1,0 +1,88 @@
+"""What may have changed when a run is resumed: refused, accepted and marked, or only noted. Imports no torch."""
+
+import logging
+from typing import Any, NamedTuple
+
+from resnet_lab.checks import UserError
+from resnet_lab.record import Run, differences
+
+log = logging.getLogger(__name__)
+
+CONDITIONS = ("processes", "threads", "device", "channels_last", "compile", "strategy")
+ORIGIN = ("kernels", "versions", "machine", "git")
+# These packages compute nothing that a net or an image is made of.
+HARMLESS = {"python", "resnet-lab", "hydra-core", "omegaconf"}
+
+
+class Changes(NamedTuple):
+    """Differences between two records, as `threads=2 (was 1)`."""
+
+    images: list[str]
+    digits: list[str]  # of what may change the digits of a number
+    other: list[str]
+
+
+def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
+    """What is otherwise; a fact that an older record does not have is unknown, not otherwise."""
+    conditions = differences({name: before.get(name) for name in CONDITIONS}, {n: now[n] for n in CONDITIONS})
+    versions, machine = (known(before, now, block) for block in ("versions", "machine"))
+    computing = [d for d in versions if package(d) not in HARMLESS]
+    # the kernels' block has the processor, too, but older records do not have the block
+    elsewhere = [d for d in machine if d.startswith("machine.processor=")]
+    kernels = known(before, now, "kernels") if before.get("kernels") else elsewhere
+    harmless = [d for d in versions + machine if d not in computing + elsewhere]
+    return Changes(
+        images=differences(before.get("data"), now["data"], "data"),
+        digits=[*conditions, *kernels, *computing],
+        other=[*harmless, *(differences(before["git"], now["git"], "git") if "git" in before else [])],
+    )
+
+
+def known(before: dict[str, Any], now: dict[str, Any], block: str) -> list[str]:
+    """Differences in what both records' blocks of that name have."""
+    then, here = before.get(block), now[block]
+    if not isinstance(then, dict):
+        return []
+    return differences({k: then[k] for k in then if k in here}, {k: here[k] for k in here if k in then}, block)
+
+
+def package(difference: str) -> str:
+    return difference.removeprefix("versions.").partition("=")[0]
+
+
+def history(
+    run: Run, before: dict[str, Any], now: dict[str, Any], iteration: int, accept: bool
+) -> dict[str, list[Any]]:
+    """What the record keeps of how a run was before it is resumed at `iteration`.
+
+    `earlier` has a stretch per change: `until` which iteration, `changes` after it, and where its numbers come
+    from. `accepted_changes` names those that may change digits, for readers.
+
+    Raises:
+        UserError: the images are others; or what may change the digits is, and that is not accepted.
+    """
+    images, digits, other = find_changes(before, now)
+    kept = {name: list(before.get(name) or []) for name in ("earlier", "accepted_changes")}
+    if images:
+        raise UserError(
+            f"{run.directory} cannot go on otherwise than it began: {', '.join(images + digits)}; "
+            "set data.root as it was, or force=true to start anew"
+        )
+    if digits and not accept:
+        raise UserError(
+            f"{run.directory} cannot go on otherwise than it began: {', '.join(digits)}; go on as it began, or "
+            "with runtime.accept_changes=true, which marks the run for ever, or start anew with force=true"
+        )
+    if not digits + other:
+        return kept
+    if digits:
+        log.warning("changed from iteration %d on, as accepted: %s", iteration, ", ".join(digits))
+    if other:
+        log.warning("goes on with another machine or code: %s", ", ".join(other))
+    stretch = {"until": iteration, "changes": digits + other}
+    stretch |= {name: before[name] for name in CONDITIONS + ORIGIN if name in before}
+    accepted = [f"{', '.join(digits)}, from iteration {iteration} on"] if digits else []
+    return {
+        "earlier": [*kept["earlier"], stretch],
+        "accepted_changes": [*kept["accepted_changes"], *accepted],
+    }

@@ -1,0 +1,68 @@
+"""Which code computes a number: of several for one operation, each processor and each setting has its own."""
+
+import os
+import re
+from typing import Any
+
+import torch
+
+from resnet_lab.provenance import cpu_fact, processor
+
+# By these flags of a processor, in Linux's words, the libraries choose their code.
+INSTRUCTIONS = (
+    *("sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "asimd", "sve", "sve2", "bf16", "i8mm"),
+)
+VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE"),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+)
+
+
+def kernels(device: torch.device) -> dict[str, Any]:
+    """What chooses the kernels of a run on this device, for its record.
+
+    `processor`, `model` and `instructions` are the CPU's; `cpu_capability` is torch's choice among them; `onednn`,
+    `mkl` and `blas` are the libraries that torch was built with (None: without), `environment` has the variables
+    that set them; `gpu` is None on a CPU.
+    """
+    built = torch.__config__.show()
+    return {
+        "processor": processor(),
+        "model": "/".join(cpu_fact(name) for name in ("cpu family", "model")).strip("/"),
+        "instructions": instructions(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn": said(r"MKL-DNN v(\S+)", built),
+        "onednn_enabled": torch.backends.mkldnn.enabled,
+        "mkl": said(r"Math Kernel Library Version (\S+)", built),
+        "blas": said(r"BLAS_INFO=(\w+)", built),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "gpu": gpu(device) if device.type == "cuda" else None,
+    }
+
+
+def instructions() -> str:
+    flags = (cpu_fact("flags") or cpu_fact("Features")).split()
+    return " ".join(name for name in INSTRUCTIONS if name in flags)
+
+
+def gpu(device: torch.device) -> dict[str, Any]:
+    """The GPU, its libraries, and what they are allowed; a precision of tf32 is less than that of float32."""
+    cudnn = torch.backends.cudnn
+    return {
+        "name": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version(),  # type: ignore[no-untyped-call]
+        "matmul_precision": torch.backends.cuda.matmul.fp32_precision,
+        "convolution_precision": cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_deterministic": cudnn.deterministic,
+    }
+
+
+def said(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1] if found else None
