@@ -70,8 +70,8 @@ def history(
         )
     if digits and not accept:
         raise UserError(
-            f"{run.directory} cannot go on otherwise than it began: {', '.join(digits)}; go on as it began, or "
-            "with runtime.accept_changes=true, which marks the run for ever, or start anew with force=true"
+            f"{run.directory} cannot go on otherwise than it began: {', '.join(digits)}; resume it as it "
+            "began, or add runtime.accept_changes=true, which marks the run for ever, or force=true to start anew"
         )
     if not digits + other:
         return kept

@@ -354,7 +354,8 @@ def test_a_refusal_leaves_where_the_run_was(interrupted: Run, tiny: Tiny) -> Non
     _, config = tiny("run_name=mine")
     assert execute(interrupted, config) == 1
     assert (
-        "was 'another'); go on as it began, or with runtime.accept_changes=true" in interrupted.record()["error"]
+        "was 'another'); resume it as it began, or add runtime.accept_changes=true"
+        in interrupted.record()["error"]
     )
     assert interrupted.record()["machine"] == elsewhere
     _, config = tiny("run_name=mine", "runtime.accept_changes=true")
