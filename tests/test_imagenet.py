@@ -1,5 +1,6 @@
 """Folders of JPEGs: real pictures of Fashion-MNIST or random ones, written in different sizes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,8 @@ def test_what_is_missing_is_named(tree: Path, break_it: Callable, settings: dict
     [
         ({"shorter_side": [8, 30]}, r"shorter_side must be two lengths from image_size=16 up, got \[8, 30\]"),
         ({"eval_shorter_side": 8}, "eval_shorter_side must be an integer >= 16, got 8"),
+        ({"shorter_side": [256, 480]}, r"4 times image_size=16, .*shorter_side=\[18,34\] .*data=image_folder"),
+        ({"eval_shorter_side": 65}, "eval_shorter_side=65 must not exceed 4 times image_size=16"),
         ({"colour": -1}, "colour must be a number, 0 or more, got -1"),
         ({"allow_unreadable": 1}, "allow_unreadable must be true or false, got 1"),
         ({"mean": "imagenet"}, "mean must be one of per_pixel, per_channel; got 'imagenet'"),
@@ -190,6 +193,15 @@ def test_what_is_missing_is_named(tree: Path, break_it: Callable, settings: dict
 def test_settings_out_of_range(tree: Path, settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         imagenet(tree, **settings)
+
+
+def test_images_that_would_be_blown_up_are_told_of(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    imagenet(tree)
+    assert "blows" not in caplog.text
+    imagenet(tree, image_size=64, shorter_side=[128, 240], eval_shorter_side=128)
+    assert re.search(
+        r"is [\d.]+ pixels in the median of 8, .*\[128, 240\] blows them up .*image_folder", caplog.text
+    )
 
 
 def test_odd_images_are_read_and_links_to_nowhere_are_not(tree: Path) -> None:

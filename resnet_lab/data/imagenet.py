@@ -1,12 +1,14 @@
 """Folders of images too many for memory: ImageNet as torchvision lays it, or any tree with a folder a class."""
 
+import contextlib
 import hashlib
 import importlib
 import os
 import re
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +25,9 @@ from resnet_lab.text import one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 LONGEST = 16  # times as long as wide; of longer images the middle is taken
+WIDEST = 4  # times image_size; crops of images resized to a longer side show less than a sixteenth of them
+SAMPLED = 9  # images that are looked at to know how large they are
+BLOWN_UP = 2  # times the files' own size; images that are resized to more than that are small ones
 CLASSES = 1000  # of ImageNet, where its folders are not at hand
 
 
@@ -90,6 +95,7 @@ class ImageNet(ImageData):
         check_positive(image_size=image_size, statistics_images=statistics_images, prefetch=prefetch)
         check_at_least(image_size, eval_shorter_side=eval_shorter_side)
         self.shorter_side = check_sides(shorter_side, image_size)
+        check_shown(image_size, self.shorter_side, eval_shorter_side)
         if isinstance(colour, bool) or not isinstance(colour, int | float) or colour < 0:
             raise ValueError(f"colour must be a number, 0 or more, got {colour!r}")
         if not isinstance(allow_unreadable, bool):
@@ -110,7 +116,9 @@ class ImageNet(ImageData):
         for part in ("train", "val"):
             check_folder(self.root, part)
         self._check_classes()
-        return read_folder(self.root / "train"), read_folder(self.root / "val")
+        train, val = read_folder(self.root / "train"), read_folder(self.root / "val")
+        warn_of_small_images(train, self.shorter_side)
+        return train, val
 
     def fingerprint(self, *parts: Files) -> str:
         """Of the names and sizes of all files, as their content is too much to read for that."""
@@ -230,15 +238,23 @@ def read_image(path: str) -> Tensor:
     Raises:
         OSError, RuntimeError, ValueError: there is no whole image of 8 bits a colour.
     """
+    return middle(decode(np.fromfile(path, np.uint8)))
+
+
+def decode(content: Any, mode: Literal["RGB", "GRAY", "UNCHANGED"] = "RGB") -> Tensor:
+    """(C, H, W) uint8 from the bytes of a file (numpy, uint8); C is 3, or what the file has with mode UNCHANGED.
+
+    Raises:
+        RuntimeError, ValueError: there is no whole image of 8 bits a colour.
+    """
     from torchcodec.decoders import decode_image  # type: ignore[attr-defined]  # it must fit torch's version
 
-    content = np.fromfile(path, np.uint8)
     if not content.size:
         raise ValueError("the file is empty")
-    image = decode_image(torch.from_numpy(content), mode="RGB")
+    image: Tensor = decode_image(torch.from_numpy(content), mode=mode)
     if image.ndim != 3 or image.dtype != torch.uint8:
         raise ValueError(f"not one image of 8 bits a colour: {tuple(image.shape)} {image.dtype}")
-    return middle(image)
+    return image
 
 
 def middle(image: Tensor) -> Tensor:
@@ -300,3 +316,34 @@ def check_sides(sides: Any, image_size: int) -> tuple[int, int]:
     if len(pair) != 2 or not all(type(side) is int for side in pair) or not image_size <= pair[0] <= pair[1]:
         raise ValueError(f"shorter_side must be two lengths from image_size={image_size} up, got {sides!r}")
     return pair[0], pair[1]
+
+
+def check_shown(image_size: int, shorter_side: tuple[int, int], eval_shorter_side: int) -> None:
+    """Raise ValueError where a crop would show next to nothing of an image."""
+    if max(*shorter_side, eval_shorter_side) > WIDEST * image_size:
+        least, most = (round(image_size * side / 224) for side in (256, 480))
+        raise ValueError(
+            f"shorter_side={list(shorter_side)} and eval_shorter_side={eval_shorter_side} must not exceed "
+            f"{WIDEST} times image_size={image_size}, or a crop shows less than a sixteenth of the image; set "
+            f"data.shorter_side=[{least},{most}] data.eval_shorter_side={least}, the paper's proportions, or take "
+            "data=image_folder for small images"
+        )
+
+
+def warn_of_small_images(train: Files, shorter_side: tuple[int, int]) -> None:
+    """Say so where the images, as a few of them are, would be blown up."""
+    few = train.paths[:: -(-len(train.paths) // SAMPLED)]
+    sizes = []
+    for path in few:
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # it is named when it is read
+            sizes.append(min(read_image(os.fsdecode(path)).shape[1:]))
+    own = statistics.median(sizes) if sizes else shorter_side[0]
+    if shorter_side[0] > BLOWN_UP * own:
+        log.warning(
+            "the images are small, their shorter side is %g pixels in the median of %d, and "
+            "data.shorter_side=%s blows them up %.1f to %.1f times; data=image_folder is for small images",
+            own,
+            len(sizes),
+            list(shorter_side),
+            *(side / own for side in shorter_side),
+        )
