@@ -4,8 +4,9 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from resnet_lab.checks import UserError
 
@@ -27,7 +28,7 @@ def read_regular(path: Path, most: int) -> str:
     return content.decode()
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file to be read; raises as `read_regular`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     check_regular(path, descriptor)

@@ -71,14 +71,18 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     for block in ("data", "trainer"):
         if isinstance(kept.get(block), dict):
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
-            kept[block] = {k: v for k, v in kept[block].items() if v is not None or k not in unsaid(kept[block])}
+    if isinstance(kept.get("data"), dict):
+        kept["data"] = identity_of_data(kept["data"], config["data"].get("root"))
     return kept
 
 
-def unsaid(block: dict[str, Any]) -> set[str]:
-    """Settings that a block's YAML got when its runs had names already; null leaves these as they are."""
-    added = {"subset", "std"}
-    return added - {"std"} if block.get("_target_") == "resnet_lab.data.ImageNet" else added
+def identity_of_data(data: dict[str, Any], root: Any) -> dict[str, Any]:
+    target = data.get("_target_")
+    # these came into the YAML when runs had names already: null leaves the names as they are
+    unsaid = {"subset"} if target == "resnet_lab.data.ImageNet" else {"subset", "std"}
+    said = {key: value for key, value in data.items() if value is not None or key not in unsaid}
+    # wherever the folder is, its name tells one set of images from another
+    return said | ({"root": Path(str(root)).name} if target == "resnet_lab.data.ImageFolder" else {})
 
 
 def same_run(before: Any, config: dict[str, Any]) -> bool:
@@ -284,13 +288,13 @@ def damaged(path: Path, error: Exception) -> UserError:
     )
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, *content: str | bytes | memoryview) -> None:
     """Put a whole new file at `path`; a link that is there is replaced, and what it leads to is left alone."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)  # or a link that was put there would be followed
     try:
         with beside.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.writelines(part.encode() if isinstance(part, str) else part for part in content)
             file.flush()
             sync(file.fileno())
         os.replace(beside, path)

@@ -1,6 +1,7 @@
 """The datasets, as LightningDataModules."""
 
 from resnet_lab.data.datasets import CIFAR10, CIFAR100, MNIST, Digits, FashionMNIST, Synthetic
+from resnet_lab.data.image_folder import ImageFolder
 from resnet_lab.data.imagenet import ImageNet
 from resnet_lab.data.module import ImageData, ImagesInMemory
 
@@ -11,6 +12,7 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "ImageData",
+    "ImageFolder",
     "ImageNet",
     "ImagesInMemory",
     "Synthetic",

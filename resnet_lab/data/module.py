@@ -80,7 +80,7 @@ class ImageData(LightningDataModule, ABC):
         if not isinstance(flip, bool):
             raise ValueError(f"flip must be true or false, got {flip!r}")
         if not isinstance(root, str):
-            raise ValueError(f"root must be a folder, got {root!r}")
+            raise ValueError(f"root must be a folder, got {root!r}; set data.root=FOLDER")
         if subset is not None:
             check_positive(subset=subset)
         if not isinstance(mean, list):
