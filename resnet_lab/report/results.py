@@ -197,7 +197,7 @@ def read_run(directory: Path) -> Result:
         return Result(directory, "unreadable", one_line(f"{type(error).__name__}: {error}", LONGEST_REASON))
     reason = str(record.get("error") or "")
     try:
-        noted = read_evaluations(run, record)
+        noted = read_evaluations(run, record) if record else []
     except (UserError, OSError, ValueError) as error:
         noted, reason = [], f"{reason} evaluations.json is left out: {error}".strip()
     return Result(directory, status, one_line(reason, LONGEST_REASON), record, curve, noted)

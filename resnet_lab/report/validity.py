@@ -51,8 +51,8 @@ def check_facts(record: dict[str, Any]) -> None:
 
 def check_config(config: dict[str, Any]) -> None:
     for block in BLOCKS:
-        if not isinstance(config.get(block), dict | None):
-            raise TypeError(f"config.{block} is {shown(config[block])}")
+        if not isinstance(config.get(block), dict if block == "model" else dict | None):
+            raise TypeError(f"config.{block} is {shown(config.get(block))}")
     if config.get("job", "train") not in JOBS:
         raise ValueError(f"config.job is {shown(config['job'])}")
     for key, (least, most) in {"seed": (0, 2**32 - 1), "iterations": (1, MOST_ITERATIONS)}.items():
