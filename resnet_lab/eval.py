@@ -116,7 +116,7 @@ def other_job(run: Run) -> str:
         job = run.record()["config"]["job"]
     except (OSError, LookupError, TypeError, UserError):
         return ""
-    return job if job in ("throughput", "loading") and not run.checkpoint_path.exists() else ""
+    return job if job in ("throughput", "loading") and not run.has_checkpoint() else ""
 
 
 def as_list(runs: Any) -> list[str]:
