@@ -19,12 +19,12 @@ from resnet_lab.checks import UserError
 from resnet_lab.classifier import Classifier
 from resnet_lab.data.streams import seed_of
 from resnet_lab.record import Run, chained, hash_of_run
-from resnet_lab.signals import Interrupted, handle_signals, raise_interrupted
+from resnet_lab.signals import Interrupted, handle_signals, leave
 
 log = logging.getLogger(__name__)
 
-# Iterations between two agreements of the processes; within a second or so is soon enough.
-AGREE_EVERY = 10
+# Seconds between two agreements of the processes, about.
+AGREE_EVERY = 0.5
 
 # TensorBoard takes tags for regular expressions: without the $ the top-5 errors would be in the chart
 CHARTS = {"error (%)": {"train and validation": ["Multiline", ["train/error$", "val/error$"]]}}
@@ -36,7 +36,13 @@ class StopAtIteration(Callback):
     def __init__(self, iterations: int) -> None:
         self.iterations = iterations
 
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._look(trainer)  # a run that is resumed may have nothing left but its last evaluation
+
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
         if trainer.global_step >= self.iterations:
             trainer.should_stop = True
 
@@ -95,35 +101,108 @@ def ends_epoch(trainer: Trainer) -> bool:
     return trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
-class Stop(Pause):
-    """Turns a signal into a checkpoint and `Interrupted`, in all processes at the same iteration.
+class Agreement:
+    """The largest value of all processes, to all of them; 0 in most calls, as asking costs.
 
-    The handlers are set in hooks because Lightning sets its own before them, and those exit as if all were well.
+    Each process must call it as often as the others.
+    """
+
+    def __init__(self) -> None:
+        self.calls, self.left = 1, 1
+        self.asked = time.monotonic()
+
+    def __call__(self, trainer: Trainer, value: float) -> float:
+        if trainer.world_size == 1:
+            return value
+        self.left -= 1
+        if self.left:
+            return 0.0
+        here = torch.tensor([value, time.monotonic() - self.asked], device=trainer.strategy.root_device)
+        agreed, seconds = trainer.strategy.reduce(here, reduce_op="max").tolist()
+        # the same number in all of them
+        self.calls = self.left = max(1, min(2 * self.calls, int(self.calls * AGREE_EVERY / max(seconds, 1e-6))))
+        self.asked = time.monotonic()
+        return float(agreed)
+
+
+class Stop(Pause):
+    """Turns a signal into a checkpoint and `Interrupted`, in all processes at the same batch.
+
+    An evaluation is left as if it had not begun, and begun anew when the run is resumed.
     """
 
     def __init__(self, checkpoints: "SaveLast") -> None:
         self.checkpoints = checkpoints
         self.received = 0
         self.number = 0  # what all processes have agreed on
+        self.agree = Agreement()
+        self.evaluation_due = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"evaluation_due": self.evaluation_due}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.evaluation_due = state["evaluation_due"]
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         handle_signals(self._receive)
+        if self.evaluation_due:
+            self._evaluate(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        handle_signals(raise_interrupted)
+        handle_signals(leave)  # all is saved
 
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
-        handle_signals(raise_interrupted)
+        handle_signals(self._receive)
+
+    def on_validation_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, module: Classifier, outputs: Any, batch: Any, number: int, loader: int = 0
+    ) -> None:
+        if trainer.state.fn == "fit" and self._asked_in(trainer, trainer.val_dataloaders, number):
+            module.undo_evaluation()
+            self.evaluation_due = True
+            self.checkpoints.save(trainer)
+            raise self._interrupted(trainer)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, number: int, loader: int = 0
+    ) -> None:
+        loaders: Any = trainer.test_dataloaders
+        if self._asked_in(trainer, loaders[loader], number):
+            raise self._interrupted(trainer)
+
+    def pause(self, trainer: Trainer, at_epoch_end: bool) -> None:
+        if self._asked(trainer):
+            self.checkpoints.save(trainer)
+            raise self._interrupted(trainer)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
 
-    def pause(self, trainer: Trainer, at_epoch_end: bool) -> None:
-        self.number = self.number or int(agreed(trainer, self.received))
-        if self.number:
+    def _asked(self, trainer: Trainer) -> bool:
+        """Whether any process was asked to stop, and all of them know it."""
+        self.number = self.number or int(self.agree(trainer, self.received))
+        return bool(self.number)
+
+    def _asked_in(self, trainer: Trainer, loader: Any, batch: int) -> bool:
+        """The same in an evaluation, where only the first batches have a counterpart in each process."""
+        return batch < loader.sampler.in_every_process and self._asked(trainer)
+
+    def _interrupted(self, trainer: Trainer) -> Interrupted:
+        name = signal.Signals(self.number).name
+        return Interrupted(f"{name} at iteration {trainer.global_step}; the same command goes on")
+
+    def _evaluate(self, trainer: Trainer) -> None:
+        """Begin the evaluation anew that a request to stop has ended."""
+        self.evaluation_due = False
+        evaluation = trainer.fit_loop.epoch_loop.val_loop
+        evaluation.restarting = False
+        trainer.validating = True
+        evaluation.run()
+        trainer.training = True
+        evaluation._has_run = False  # or Lightning would take the epoch for one that has ended
+        if trainer.should_stop:  # there is no end of an epoch to come, where it would be saved
             self.checkpoints.save(trainer)
-            name = signal.Signals(self.number).name
-            raise Interrupted(f"{name} at iteration {trainer.global_step}; the same command goes on")
 
 
 class SaveLast(Pause, Checkpoint):
@@ -134,10 +213,11 @@ class SaveLast(Pause, Checkpoint):
 
     def __init__(self, path: Path, every: float) -> None:
         self.path, self.every = path, every
+        self.agree = Agreement()
         self.saved = time.monotonic()
 
     def pause(self, trainer: Trainer, at_epoch_end: bool) -> None:
-        if at_epoch_end or agreed(trainer, time.monotonic() - self.saved > self.every):
+        if at_epoch_end or self.agree(trainer, time.monotonic() - self.saved > self.every):
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -145,16 +225,6 @@ class SaveLast(Pause, Checkpoint):
             logger.save()
         trainer.save_checkpoint(self.path)
         self.saved = time.monotonic()
-
-
-def agreed(trainer: Trainer, value: float) -> float:
-    """The largest value of all processes, to all of them; in most iterations 0, as asking costs."""
-    if trainer.world_size == 1:
-        return value
-    if trainer.global_step % AGREE_EVERY:
-        return 0.0
-    here = torch.tensor(float(value), device=trainer.strategy.root_device)
-    return float(trainer.strategy.reduce(here, reduce_op="max"))
 
 
 class Curves(Callback):
@@ -167,13 +237,20 @@ class Curves(Callback):
         self.run, self.config, self.hyperparameters = run, config, hyperparameters
         self.since = 0.0
         self.evaluations = 0
+        self.images_per_second = 0.0
         self.rows: str | None = ""  # the checksum of the evaluations
 
     def state_dict(self) -> dict[str, Any]:
-        return {"evaluations": self.evaluations, "rows": self.rows, "run": hash_of_run(self.config)}
+        return {
+            "evaluations": self.evaluations,
+            "rows": self.rows,
+            "run": hash_of_run(self.config),
+            "images_per_second": self.images_per_second,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.evaluations, self.rows = state["evaluations"], state.get("rows")
+        self.images_per_second = state.get("images_per_second", 0.0)
 
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
@@ -191,7 +268,8 @@ class Curves(Callback):
         # reading the count waits for the device, so that the clock is read when the work is done
         images = (int(module.tally("train").images) - self.images_before) * trainer.world_size
         self.images_before = 0
-        self.images_per_second = images / (time.perf_counter() - self.since)
+        if images:  # none where an evaluation is begun anew: the speed is that from before it
+            self.images_per_second = images / (time.perf_counter() - self.since)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.evaluations += trainer.state.fn == "fit"

@@ -53,6 +53,10 @@ class Tally(nn.Module):
             self.wrong_top5 += len(labels) - (logits.topk(5).indices == labels[:, None]).sum()
         return wrong
 
+    def reset(self) -> None:
+        for buffer in self.buffers():
+            buffer.zero_()
+
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Mean loss and errors in percent over all processes' images, and start anew.
 
@@ -60,8 +64,7 @@ class Tally(nn.Module):
         """
         sums = torch.stack([self.images, self.wrong, self.wrong_top5]).double()
         images, wrong, wrong_top5, loss = reduce(torch.cat([sums, self.loss[None]])).tolist()
-        for buffer in self.buffers():
-            buffer.zero_()
+        self.reset()
         if not images:
             raise UserError("none of the images can be read")
         means = {"loss": loss / images, "error": 100 * wrong / images}
@@ -114,6 +117,7 @@ class Classifier(LightningModule):
         top5 = num_classes > 5
         self.register_buffer("diverged_at", torch.tensor(-1), persistent=False)
         self._recent_lr: deque[float] = deque(maxlen=CHECK_EVERY)
+        self._own_statistics: list[tuple[Tensor, Tensor]] = []
         for name in ("train", "val", "test", "train_clean"):
             self.add_module(f"{name}_tally", Tally(top5))
 
@@ -190,6 +194,12 @@ class Classifier(LightningModule):
             elif not name.startswith("net."):  # counts, which are summed over the processes
                 state[name] = of_all.sum(0) if rank == 0 else torch.zeros_like(of_all[0])
 
+    def undo_evaluation(self) -> None:
+        """Go back to the state before the evaluation that is under way."""
+        self.tally("val").reset()
+        for buffer, own in self._own_statistics:
+            buffer.copy_(own)
+
     def tally(self, name: str) -> Tally:
         tally = getattr(self, f"{name}_tally")
         assert isinstance(tally, Tally)
@@ -227,9 +237,10 @@ class Classifier(LightningModule):
 
     def _average_statistics(self) -> None:
         """Give all processes the mean of their running means and variances, so that they evaluate one net."""
-        for buffer in self.net.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
+        statistics = [buffer for buffer in self.net.buffers() if buffer.is_floating_point()]
+        self._own_statistics = [(buffer, buffer.clone()) for buffer in statistics]
+        for buffer in statistics:
+            buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
 
     def _watch(self, loss: Tensor) -> None:
         """Note on the device where the loss was first not finite, and look there now and then."""

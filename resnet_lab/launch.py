@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import signal
 import sys
 import time
 import types
@@ -23,7 +22,8 @@ from omegaconf import DictConfig
 from resnet_lab.checks import UserError
 from resnet_lab.compose import freeze
 from resnet_lab.jobs_table import JobsTable
-from resnet_lab.record import EXIT_INTERRUPTED, Run, add_to_plan, differences
+from resnet_lab.record import Run, add_to_plan, differences
+from resnet_lab.signals import EXIT_INTERRUPTED, handle_signals
 
 
 class Job:
@@ -73,6 +73,7 @@ class SweepLauncher(Launcher):
         return all(job.ended for job in jobs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        handle_signals(self._stop)
         try:
             configs = [self._compose(overrides) for overrides in job_overrides]
             check_distinct(configs)
@@ -87,6 +88,8 @@ class SweepLauncher(Launcher):
 
     def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
         # all of them before the first starts: a file edited during the sweep changes none of it
+        if self.stopping:
+            sys.exit(EXIT_INTERRUPTED)
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         HydraConfig.instance().set_config(config)
         return freeze(config)
@@ -104,14 +107,11 @@ class SweepLauncher(Launcher):
         return jobs
 
     def _watch(self, jobs: Sequence[Job]) -> None:
-        previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         with JobsTable(jobs) as table:
             while not self.finished(jobs):
                 self.step(jobs)
                 table.refresh()
                 time.sleep(0.2)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True

@@ -11,8 +11,7 @@ from resnet_lab.compose import command, environment, prepare
 from resnet_lab.files import open_plain
 from resnet_lab.launch import Job, SweepLauncher
 from resnet_lab.processes import CORES, devices, visible_gpus
-from resnet_lab.record import EXIT_INTERRUPTED
-from resnet_lab.signals import PARENT
+from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, held
 
 
 class LocalJob(Job):
@@ -33,7 +32,7 @@ class LocalJob(Job):
         if run is None:
             self.status = "completed"
             return
-        with open_plain(run.log_path, "a+") as log:
+        with open_plain(run.log_path, "a+") as log, held():
             self.process = subprocess.Popen(
                 command(run, self.config),
                 env=environment(self.config) | extra | {PARENT: str(os.getpid())},
@@ -50,7 +49,7 @@ class LocalJob(Job):
         self.process, self.place = None, -1
         if code == 0:
             self.end("completed", "")
-        elif code in (EXIT_INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
+        elif code == EXIT_INTERRUPTED:
             self.end("interrupted", "interrupted")
         else:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

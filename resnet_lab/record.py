@@ -41,7 +41,6 @@ from resnet_lab.files import (
 )
 from resnet_lab.text import one_line
 
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RESERVE = 1 << 16  # bytes that the lock file holds for the record, should the disk fill up
 PATIENCE = 2.0  # seconds until a directory counts as in use

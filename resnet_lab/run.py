@@ -15,12 +15,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
-from resnet_lab.processes import environments, rank
-from resnet_lab.record import EXIT_INTERRUPTED, Run, hash_of, now
-from resnet_lab.signals import PARENT, end_with_parent, handle_signals
+from resnet_lab.processes import environments, rank, started_outside
+from resnet_lab.record import Run, hash_of, now
+from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
-# Seconds from a request to stop, or from the end of one process, until the others are killed.
-GRACE = 20.0
+# Seconds from a request to stop, or from the end of one process, until the others are killed; all ends within 20.
+GRACE = 18.0
 
 
 def main() -> None:
@@ -28,21 +28,27 @@ def main() -> None:
     handle_signals(lambda number, frame: requests.append(number))
     if PARENT in os.environ:
         end_with_parent(signal.SIGTERM, int(os.environ[PARENT]))
-    run = Run(sys.argv[1])
     try:
-        if rank():  # on another machine, or as another task: the first process owns the directory
-            sys.exit(Processes(run, load(run), ()).wait(requests))
-        with run.ownership() as lock:
-            config = load(run)
-            if run.record().get("status") == "completed":
-                sys.exit(0)
-            run.remove_leftovers()
-            run.update(status="running", error=None, traceback=None, config=config)
-            processes = Processes(run, config, (lock,))
-            code = processes.wait(requests)
-            sys.exit(conclude(run, processes, code, requests))
+        sys.exit(supervise(Run(sys.argv[1]), requests))
     except (OSError, UserError) as error:
         sys.exit(f"resnet-lab: {error}")
+    finally:
+        ignore_signals()
+
+
+def supervise(run: Run, requests: list[int]) -> int:
+    """See the run from its start to its end; return its exit code."""
+    if rank():  # on another machine, or as another task: the first process owns the directory
+        return Processes(run, load(run), ()).wait(requests)
+    with run.ownership() as lock:
+        config = load(run)
+        if run.record().get("status") == "completed":
+            return 0
+        run.remove_leftovers()
+        run.update(status="running", error=None, traceback=None, config=config)
+        processes = Processes(run, config, (lock,))
+        code = processes.wait(requests)
+        return conclude(run, processes, code, requests)
 
 
 def load(run: Run) -> Any:
@@ -61,15 +67,17 @@ class Processes:
 
     def __init__(self, run: Run, config: dict[str, Any], keep_open: tuple[int, ...]) -> None:
         own = {PARENT: str(os.getpid())}
-        self.started = [
-            subprocess.Popen(
-                [sys.executable, "-m", "resnet_lab.worker", str(run.directory)],
-                env=os.environ | own | extra,
-                pass_fds=keep_open,
-            )
-            for extra in environments(config["trainer"])
-        ]
+        with held():
+            self.started = [
+                subprocess.Popen(
+                    [sys.executable, "-m", "resnet_lab.worker", str(run.directory)],
+                    env=os.environ | own | extra,
+                    pass_fds=keep_open,
+                )
+                for extra in environments(config["trainer"])
+            ]
         self.first_failed: tuple[int, int] | None = None  # rank and exit code
+        self.asked = False  # whether they were asked to stop while the first was at work
         self.killed = False
 
     def wait(self, requests: list[int]) -> int:
@@ -82,7 +90,7 @@ class Processes:
                 requests.append(signal.SIGTERM)  # one was asked to stop: all stop
             if requests and not told:
                 self._send(requests[0])
-                told = True
+                told, self.asked = True, codes[0] is None
             if told or failed or codes[0] is not None:
                 deadline = min(deadline, time.monotonic() + GRACE)
             if time.monotonic() > deadline:
@@ -104,7 +112,8 @@ def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> 
     status = record.get("status")
     if status == "completed" and code == 0:
         return 0
-    if status == "interrupted" or (requests and (status != "failed" or follows_from_stopping(record, processes))):
+    stopped = code == EXIT_INTERRUPTED or (requests and status != "failed")
+    if status == "interrupted" or stopped or follows_from_stopping(record, processes):
         silent = "did not stop in time and was ended" if processes.killed else "stopped"
         run.update(status="interrupted", error=record.get("error") or silent, ended=now())
         return EXIT_INTERRUPTED
@@ -118,10 +127,10 @@ def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> 
 
 
 def follows_from_stopping(record: dict[str, Any], processes: Processes) -> bool:
-    """Whether what failed did so because others had stopped: other processes, or loaders."""
-    error = str(record.get("error"))
-    others = "DataLoader worker" in error or (len(processes.started) > 1 and "gloo" in error)
-    return others and bool(record.get("traceback"))
+    """Whether the first process failed because another one had stopped as it was asked to."""
+    ended = {process.returncode for process in processes.started[1:]}
+    others_stopped = bool(ended & {EXIT_INTERRUPTED, -signal.SIGKILL}) or started_outside() is not None
+    return processes.asked and others_stopped and bool(record.get("traceback"))
 
 
 def ending(code: int) -> str:

@@ -1,40 +1,73 @@
-"""Being asked to stop: an exception in place of a sudden end."""
+"""Requests to stop: held back until something can answer them, and never a sudden end."""
 
-import ctypes
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import NoReturn
 
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
 # In the environment of a process: the one that started it and is to see to its end.
 PARENT = "RESNET_LAB_PARENT"
 # Clusters send one of the last two some time before they end a job.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup: what it starts is to survive the terminal
+    SIGNALS.remove(signal.SIGHUP)
 
 
 class Interrupted(BaseException):
     """The run was asked to stop, and can go on from its last checkpoint."""
 
 
-def raise_interrupted(number: int, frame: FrameType | None) -> None:
-    """A signal handler for the times when stopping at once harms nothing."""
-    handle_signals(signal.SIG_IGN)  # a second one would end what the first one began
-    raise Interrupted(f"{signal.Signals(number).name}; the same command goes on")
+def leave(number: int, frame: FrameType | None) -> None:
+    """A signal handler for the times when there is nothing to save."""
+    end(EXIT_INTERRUPTED)
 
 
-def handle_signals(
-    handler: Callable[[int, FrameType | None], None] | signal.Handlers, except_for: signal.Signals | None = None
-) -> None:
+def end(code: int) -> NoReturn:
+    """End this process without waiting for its loaders or for other processes, which may be gone."""
+    try:
+        # what multiprocessing, if it was used, would do at the end of a process that waits
+        folder = sys.modules["multiprocessing.process"].current_process()._config["tempdir"]
+        sys.modules["shutil"].rmtree(folder, ignore_errors=True)
+    except (LookupError, AttributeError):
+        pass
+    finally:
+        os._exit(code)
+
+
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Answer requests to stop with `handler`, from those on that were held back."""
     for number in SIGNALS:
-        if number != except_for:
-            signal.signal(number, handler)
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def ignore_signals() -> None:
+    """For a process that ends: at its very end Python takes handlers away, and a request would kill it."""
+    with held():  # a signal between its arrival and its handler must not find the handler gone
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Hold requests back; a process that is started meanwhile does so, too, until it handles them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent(number: signal.Signals, parent: int | None = None) -> None:
     """Be sent this signal when the process that started this one dies, even of SIGKILL (Linux)."""
     if sys.platform != "linux":
         return
+    import ctypes
+
     pr_set_pdeathsig = 1  # from <sys/prctl.h>
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
     if parent is not None and os.getppid() != parent:  # it died before the call

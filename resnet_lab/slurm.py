@@ -21,8 +21,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.compose import command, environment, follow, prepare
 from resnet_lab.launch import Job, SweepLauncher
 from resnet_lab.processes import devices, rank
-from resnet_lab.record import EXIT_INTERRUPTED
-from resnet_lab.signals import PARENT
+from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, held
 
 LOOK_EVERY = 5.0  # seconds between two questions to SLURM
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
@@ -42,8 +41,10 @@ class Task:
             sys.exit(f"resnet-lab: {error}")
         if run is None:
             return
-        extra = {PARENT: str(os.getpid())}
-        code = subprocess.run(command(run, self.config), env=environment(self.config) | extra).returncode
+        environ = environment(self.config) | {PARENT: str(os.getpid())}
+        with held():
+            process = subprocess.Popen(command(run, self.config), env=environ)
+        code = process.wait()
         if code == EXIT_INTERRUPTED and is_running(os.environ["SLURM_JOB_ID"]):
             os.kill(os.getpid(), signal.SIGUSR2)  # for submitit: preempted; a job that was cancelled stays so
         sys.exit(code)

@@ -237,6 +237,8 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    # Lightning's handlers would end a run as if all were well
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):
         # a process that waits for one that hangs gives up; no setting of a YAML file can be a timedelta
         trainer.strategy._timeout = timedelta(seconds=config["runtime"]["timeout"])

@@ -16,8 +16,17 @@ from resnet_lab.files import open_plain
 from resnet_lab.processes import rank
 from resnet_lab.provenance import provenance
 from resnet_lab.quiet import silence
-from resnet_lab.record import EXIT_INTERRUPTED, FULL, Run, now
-from resnet_lab.signals import PARENT, Interrupted, end_with_parent, handle_signals, raise_interrupted
+from resnet_lab.record import FULL, Run, now
+from resnet_lab.signals import (
+    EXIT_INTERRUPTED,
+    PARENT,
+    Interrupted,
+    end,
+    end_with_parent,
+    handle_signals,
+    ignore_signals,
+    leave,
+)
 from resnet_lab.text import visible
 
 log = logging.getLogger("resnet_lab")
@@ -26,19 +35,15 @@ JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput", "
 
 
 def main() -> None:
-    handle_signals(raise_interrupted)
+    handle_signals(leave)
+    end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
     run = Run(sys.argv[1])
-    try:
-        end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
-        config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
-        set_up_logging(run)
-        code = execute(run, config)
-    except Interrupted:
-        code = EXIT_INTERRUPTED
+    config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
+    set_up_logging(run)
+    code = execute(run, config)
     logging.shutdown()
     sys.stdout.flush()
-    # all is said and written; to wait for loaders and for processes that may be gone could take for ever
-    os._exit(code)
+    end(code)
 
 
 def execute(run: Run, config: dict[str, Any]) -> int:
@@ -52,7 +57,7 @@ def execute(run: Run, config: dict[str, Any]) -> int:
             run.update(**facts)
 
     def finish(status: str, **facts: Any) -> None:
-        handle_signals(signal.SIG_IGN)  # what is left to do takes no time, and must be done
+        ignore_signals()  # what is left to do takes no time, and must be done
         tell(status=status, ended=now(), seconds=round(spent + time.perf_counter() - started, 2), **facts)
 
     try:

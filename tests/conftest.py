@@ -42,7 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _same_signal_handlers() -> Iterator[None]:
     """Runs in this process set handlers for a process that ends with them."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for number, handler in before.items():
         signal.signal(number, handler)
 

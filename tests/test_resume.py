@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from resnet_lab.callbacks import Curves, Reseed, SaveLast, Stop
 from resnet_lab.changes import history
-from resnet_lab.checkpoint import VerifiedCheckpointIO
+from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
 from resnet_lab.checks import UserError
 from resnet_lab.compose import command, prepare
 from resnet_lab.record import Run, hash_of_run
@@ -83,6 +83,51 @@ def test_ended_at_any_iteration_it_goes_on_exactly(
         assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
         if iteration in (6, 7):
             assert points(run) == points(whole), f"ended at {iteration}"
+
+
+def stop_in_evaluation(hook: str, iteration: int, patch: pytest.MonkeyPatch) -> None:
+    """Have the next run be asked to stop in the second batch of an evaluation."""
+    watched = getattr(Stop, hook)
+
+    def batch_end(
+        self: Any, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int, loader: int = 0
+    ) -> None:
+        if trainer.global_step == iteration and number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        watched(self, trainer, module, outputs, batch, number, loader)
+
+    patch.setattr(Stop, hook, batch_end)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [((), (7, 17)), (("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5"), (5, 15, 17))],
+    ids=["an epoch", "5 iterations"],
+)
+def test_an_evaluation_that_is_left_is_begun_anew(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], steps: tuple[int, ...]
+) -> None:
+    """Inside an epoch, at its end, after the last iteration, and in the closing test; then the same once more."""
+    settings = ("data.train_images=100", "iterations=17", "data.eval_batch_size=7", *settings)  # 7 an epoch
+    whole, config = tiny(*settings, "experiment_name=whole")
+    assert execute(whole, config) == 0
+    run, config = tiny(*settings, "experiment_name=left")
+    hooks = [("on_validation_batch_end", step) for step in steps] + [("on_test_batch_end", 17)]
+    for hook, step in hooks:
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                stop_in_evaluation(hook, step, patch)
+                assert execute(run, config) == 75
+            assert run.record()["error"] == f"SIGTERM at iteration {step}; the same command goes on"
+            found = newest_whole(run.checkpoint_path)
+            assert found is not None
+            assert found[1]["global_step"] == step
+    time.sleep(1 - time.time() % 1)  # files of events are sorted by the second of their start
+    assert execute(run, config) == 0
+    assert curve(run) == curve(whole)
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
+    assert points(run) == points(whole)
+    assert all(float(row["images_per_second"]) > 0 for row in run.metrics())
 
 
 def test_a_stop_is_saved_where_it_happens(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Which images make up which batch, for every epoch and process, without any shared random state."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_lab.checks import UserError
 from resnet_lab.data.streams import generator
-from resnet_lab.signals import end_with_parent, handle_signals
+from resnet_lab.signals import end_with_parent, held
 
 # From (C, H, W) uint8, and what was drawn for the image, to what a net is to see of it, uint8, too.
 View = Callable[..., list[Tensor]]
@@ -108,6 +110,7 @@ class EvaluationBatches(Sampler[Request]):
         if size < world_size:
             raise UserError(f"{size} images are too few to evaluate on with {world_size} processes")
         self.parts = torch.split(torch.arange(rank, size, world_size), batch_size)
+        self.in_every_process = -(-(size // world_size) // batch_size)  # of these batches; one may have one more
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -138,6 +141,10 @@ class Loader(DataLoader[Batch]):
             worker_init_fn=end_with_trainer,
         )
 
+    def __iter__(self) -> Any:
+        with held():  # for good in the loader's processes: a request to stop is the trainer's
+            return super().__iter__()
+
 
 class TrainLoader(Loader):
     """Goes on, once it has the state of an interrupted run's loader, with the batch after its last.
@@ -159,10 +166,17 @@ class TrainLoader(Loader):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.sampler.resume(state["epoch"], state["batch"])
+        self.taken = self.sampler.first
 
 
 def end_with_trainer(worker: int) -> None:
-    """Have a loader's process end at once when its trainer is killed; what else is to stop it comes from there."""
+    """Have a loader's process end at once when its trainer is killed, or wants it to."""
     end_with_parent(signal.SIGKILL)
-    # torch has set a handler for SIGTERM, by which the trainer ends its loaders
-    handle_signals(signal.SIG_IGN, except_for=signal.SIGTERM)
+    threading.Thread(target=end_when_told, daemon=True).start()
+
+
+def end_when_told() -> None:
+    """A SIGTERM that the trainer sends ends its loader; one to the whole group is for the trainer alone."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -1,0 +1,48 @@
+"""Compose a config and run it, in a process of its own; with a sweep, many of them."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from resnet_lab.checks import UserError
+from resnet_lab.compose import CONF, command, environment, follow, freeze, prepare, register_resolvers
+from resnet_lab.launch import register_launchers
+from resnet_lab.processes import rank
+from resnet_lab.record import Run
+from resnet_lab.signals import PARENT, held
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="train")
+def _task(cfg: DictConfig) -> float | None:
+    try:
+        config = freeze(cfg)
+        run = follow(config) if rank() else None
+        with held():  # from the first word in the record on, the run itself answers for its end
+            run = run if rank() else prepare(config)
+            process = begin(run, config) if run else None
+    except UserError as error:
+        sys.exit(f"resnet-lab: {error}")
+    if run and process and (code := process.wait()):
+        raise RuntimeError(f"{run.directory} ended with exit code {code}; see {run.log_path}")
+    return None
+
+
+def begin(run: Run, config: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Become the run, whose signals and exit code are then this process's own; in others' sweeps, start it."""
+    if HydraConfig.get().mode == RunMode.RUN:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, command(run, config), environment(config))
+    return subprocess.Popen(command(run, config), env=environment(config) | {PARENT: str(os.getpid())})
+
+
+def compose_and_run() -> None:
+    register_resolvers()
+    register_launchers()
+    _task()
