@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from resnet_lab.compose import CONF, freeze, prepare, register_resolvers
@@ -29,6 +30,9 @@ TINY = [
     "iterations=6",
     "runtime.threads=1",
 ]
+
+# small nets are fastest so, and what they compute is the same on every machine of one kind
+torch.set_num_threads(1)
 
 register_resolvers()
 register_launchers()

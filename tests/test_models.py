@@ -1,3 +1,4 @@
+import copy
 import math
 import re
 import sys
@@ -53,6 +54,26 @@ def test_parameter_counts(shortcut: str, depth: int, parameters: int) -> None:
 def test_logits_of_any_image_size(shortcut: str, size: int) -> None:
     net = resnet_cifar(8, shortcut, in_channels=1, num_classes=7, width=4)
     assert net(torch.randn(2, 1, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("channels", "pixels"), [(2, 9), (4, 16), (12, 8)])
+def test_gradients_of_a_strided_projection_of_few_channels(channels: int, pixels: int) -> None:
+    """Held against float64 in the other memory layout; with a stride in the convolution oneDNN got these wrong."""
+    torch.manual_seed(0)
+    exact = shortcut_connection("B", channels, 2 * channels, stride=2)
+    assert exact is not None
+    here = copy.deepcopy(exact).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    exact.double()
+    for _ in range(20):
+        images = torch.randn(8, channels, pixels, pixels)
+        outputs = (here(images.contiguous(memory_format=torch.channels_last)), exact(images.double()))
+        direction = torch.randn_like(outputs[0])
+        for net, output in zip((here, exact), outputs, strict=True):
+            net.zero_grad()
+            (output * direction).sum().backward()
+        for found, expected in zip(here.parameters(), exact.parameters(), strict=True):
+            assert found.grad is not None
+            torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("shortcut", ["none", "A"])

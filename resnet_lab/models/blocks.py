@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnet_lab.models.pointwise import PointwiseConv2d
 from resnet_lab.models.shortcuts import shortcut_connection
 
 MakeBlock = Callable[[int, int, int], nn.Module]  # of in_channels, out_channels, stride
@@ -12,10 +13,6 @@ MakeBlock = Callable[[int, int, int], nn.Module]  # of in_channels, out_channels
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
-
-
-def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
 
 
 class Block(nn.Module):
@@ -58,11 +55,11 @@ class Bottleneck(Block):
         super().__init__()
         width = out_channels // 4
         first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
-        self.conv1 = conv1x1(in_channels, width, first)
+        self.conv1 = PointwiseConv2d(in_channels, width, first)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = conv3x3(width, width, second)
         self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = conv1x1(width, out_channels)
+        self.conv3 = PointwiseConv2d(width, out_channels)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.shortcut = shortcut_connection(shortcut, in_channels, out_channels, stride)
 

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnet_lab.models.pointwise import PointwiseConv2d
+
 SHORTCUTS = ("none", "A", "B", "C")
 
 
@@ -21,7 +23,7 @@ class PadShortcut(nn.Module):
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """The 1x1 convolution W_s of Equation 2, with batch normalization."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+        PointwiseConv2d(in_channels, out_channels, stride),
         nn.BatchNorm2d(out_channels),
     )
 
