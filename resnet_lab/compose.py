@@ -145,6 +145,10 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "trainer._target_": BLOCK,
     "trainer.devices": (is_devices, "a number, a list of GPUs or auto"),
     "trainer.num_nodes": (lambda value: value is None or is_integer(value, 1), "a positive integer"),
+    "verdict.margin": (
+        lambda value: value is None or (is_number(value, 0) and value > 0),
+        "null or a positive number of points",
+    ),
     "runtime.threads": (
         lambda value: value is None or is_integer(value, 1, CORES),
         f"null or from 1 to {CORES}",

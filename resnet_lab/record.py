@@ -52,7 +52,7 @@ MOST_EVALUATIONS = 1_000  # in one file
 # Where and how a run is executed; everything else identifies it. A measurement of speed is about the runtime.
 UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
-    "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra"},
+    "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"},
     "data": {"root", "num_workers", "prefetch", "allow_unreadable"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
 }

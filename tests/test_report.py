@@ -57,58 +57,6 @@ def study(root: Path, errors: dict[tuple[int, str], list[float]]) -> Path:
     return root / "study"
 
 
-def test_degradation_cured(tmp_path: Path) -> None:
-    errors = {(20, "none"): [1, 2, 3], (56, "none"): [10, 12, 14], (20, "A"): [2, 2, 2], (56, "A"): [1, 1, 1]}
-    path = study(tmp_path, errors)
-    first, plain, residual = verdict(read_results([path]))
-    assert first == "Degradation in the plain nets (+10.00 points), cured by shortcuts (-1.00 points)."
-    # standard error sqrt(1/3 + 4/3) = 1.291, (5/3)**2 / (1/18 + 16/18) = 2.94 degrees of freedom, t = 2.37
-    assert plain == (
-        "Degradation: plain-56 ends at 12.00 ± 2.00 % (n = 3) training error, plain-20 at 2.00 ± 1.00 % (n = 3): "
-        "a gap of +10.00 points, where chance could make 3.06."
-    )
-    assert residual.startswith("No degradation: resnet-56-A ends at 1.00 ± 0.00 % (n = 3)")
-
-
-@pytest.mark.parametrize(
-    ("plain", "residual", "expected"),
-    [
-        (
-            [1.0, 5.0],
-            [2.0, 1.0],
-            "Degradation in the plain nets (+4.00 points), cured by shortcuts (-1.00 points).",
-        ),
-        (
-            [1.0, 9.0],
-            [1.0, 5.0],
-            "Degradation in the plain nets (+8.00 points), not cured by shortcuts (+4.00 points).",
-        ),
-        (
-            [1.0, 5.0],
-            [0.0, 0.01],
-            "Degradation in the plain nets (+4.00 points), cured by shortcuts (+0.01 points).",
-        ),
-        ([5.0, 1.0], [2.0, 1.0], "No degradation in the plain nets (-4.00 points), so there is nothing to cure."),
-        ([5.0, 5.5], [2.0, 1.0], "Undecided in the plain nets (+0.50 points), so there is nothing to cure."),
-    ],
-)
-def test_one_seed_has_a_verdict_and_a_warning(
-    tmp_path: Path, plain: list[float], residual: list[float], expected: str
-) -> None:
-    by_net = {"none": plain, "A": residual}
-    path = study(tmp_path, {(d, s): [e[i]] for s, e in by_net.items() for i, d in enumerate((20, 56))})
-    first, *rest = verdict(read_results([path]))
-    assert first == expected
-    assert any(sentence.startswith("One seed proves nothing") for sentence in rest)
-
-
-def test_a_gap_within_the_noise_is_undecided(tmp_path: Path) -> None:
-    path = study(tmp_path, {(20, "none"): [1, 5], (56, "none"): [2, 6]})
-    (pair,) = pairs(read_results([path]))
-    assert pair.gap == 1
-    assert pair.outcome == "Undecided"
-
-
 def test_an_error_that_is_not_finite_is_no_result(tmp_path: Path) -> None:
     path = study(tmp_path, {(20, "none"): [1], (32, "none"): [1]})
     add_run(tmp_path, 44, "none", 0, float("nan"))

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution without bias, from (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride).
 
-    On the CPU the input is subsampled before: for a stride inside the convolution oneDNN writes its gradient out of
-    bounds when there are few channels, and hangs, crashes or returns wrong gradients (uxlfoundation/oneDNN#6035).
+    On the CPU the input is subsampled before: with a stride in the convolution oneDNN writes its gradient out of
+    bounds where there are few channels, and hangs, crashes or returns wrong gradients (uxlfoundation/oneDNN#6035).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:

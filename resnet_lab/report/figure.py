@@ -1,158 +1,121 @@
-"""The curves as the paper draws them in Figure 6: plain nets on the left, residual ones on the right."""
+"""The curves as the paper draws them in Figure 6: one panel for the plain nets, one for each kind of shortcut."""
 
-import io
-import statistics
+import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
-from resnet_lab.record import write_atomically
 from resnet_lab.report.results import Group, Study
+from resnet_lab.report.style import colour, save
 from resnet_lab.report.text import for_figure
 
-STYLES: dict[str, Literal["-", "--", ":"]] = {"A": "-", "B": "--", "C": ":"}
-MORE = ("#17a2a8", "#b5b031", "#8fb8e6", "#e6b87f", "#7ec27e", "#e28a8b")
-COLOURS = ("#2a78c2", "#d9822b", "#3a923a", "#c03d3e", "#8a63b4", "#7f6259", "#d684bd", "#4d4d4d", *MORE)
-MARKS = {True: "s", False: "o"}  # without and with shortcuts
+# As in the paper, the training error is dashed and the other error bold.
+LINES: dict[str, dict[str, Any]] = {
+    "train_error": {"linestyle": (0, (4, 2)), "linewidth": 1.2},
+    "val_error": {"linestyle": "-", "linewidth": 2.2},
+}
+# With fewer seeds than this a band would be misleading: each seed is drawn.
+BAND_FROM = 10
 
 
 def draw(study: Study, folder: Path) -> None:
     """Write curves.png and curves.svg."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, title, groups in zip((left, right), titles(study), (plain(study), residual(study)), strict=True):
-        for group in groups:
-            plot(axes, group, colour(study, group))
-        decorate(axes, title, groups, study)
-    left.set_ylabel("error (%)")
-    right.tick_params(labelleft=True)
-    left.set_ylim(0, top(study))
+    titles = panels(study)
+    figure = Figure(figsize=(5 * len(titles), 4.9), layout="constrained")
+    row = figure.subplots(1, len(titles), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, title in zip(row, titles, strict=True):
+        for group in study.groups:
+            if panel(study, group) == title:
+                plot(axes, group, colour(study, group))
+        decorate(axes, title, study)
+        axes.tick_params(labelleft=True)
+    row[0].set_ylabel("error (%)")
+    row[0].set_ylim(0, top(study))
+    row[0].set_xlim(left=0)
+    figure.legend(handles=legend(study), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    figure.suptitle(caption(study), fontsize=9, color="0.35")
     save(figure, folder / "curves")
+
+
+def panels(study: Study) -> list[str]:
+    """The titles of the panels, plain nets first."""
+    return list(dict.fromkeys(panel(study, group) for group in study.groups))
+
+
+def panel(study: Study, group: Group) -> str:
     if study.several_models:
-        draw_costs(study, folder)
-
-
-def draw_costs(study: Study, folder: Path) -> None:
-    """Write multiply_adds.png and multiply_adds.svg: errors against multiply-adds, a pair of marks a net."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    nets = [group for group in study.groups if group.values("multiply_adds") and group.values("test_error")]
-    marks, labels = [], []
-    for group in nets:
-        cost = group.values("multiply_adds")[0]
-        for key, filled in (("train_error", False), ("test_error", True)):
-            mean = statistics.fmean(group.values(key))
-            face = colour(study, group) if filled else "white"
-            look: dict[str, Any] = {"color": colour(study, group), "markerfacecolor": face, "markersize": 8}
-            axes.plot(cost, mean, MARKS[group.plain], **look)
-        marks.append((cost, mean))
-        labels.append(
-            axes.annotate(for_figure(group.name), (cost, mean), (7, 3), textcoords="offset points", fontsize=8)
-        )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost / 1e6:g}M"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.12)
-    axes.set_xlabel("multiply-adds of an image")
-    axes.set_ylabel("error (%)")
-    axes.grid(alpha=0.25, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
-    kinds = [("without shortcuts", MARKS[True], "0.4"), ("with shortcuts", MARKS[False], "0.4")]
-    kinds += [("test error", ".", "0.4"), ("training error", ".", "white")]
-    handles = [
-        Line2D([], [], linestyle="", marker=mark, color="0.4", markerfacecolor=face, markersize=8, label=label)
-        for label, mark, face in kinds
-    ]
-    axes.legend(handles=handles, edgecolor="none", framealpha=0.8, fontsize=9)
-    part(figure, axes, marks, labels)
-    save(figure, folder / "multiply_adds")
-
-
-def part(figure: Figure, axes: Axes, marks: list[tuple[float, float]], labels: list[Annotation]) -> None:
-    """Put each label where it covers no mark and no other label, if there is such a place beside its mark."""
-    figure.draw_without_rendering()
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(marks)]
-    for label in labels:
-        for x, y in ((7, 3), (7, -11), (-7, 3), (-7, -11), (7, 12)):
-            label.set_position((x, y))
-            label.set_horizontalalignment("left" if x > 0 else "right")
-            box = label.get_window_extent()
-            if not box.count_overlaps(taken):
-                break
-        taken.append(box)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """As .png and .svg."""
-    # a fixed salt and no date: the same runs draw the same file
-    with matplotlib.rc_context({"svg.hashsalt": "resnet_lab", "svg.fonttype": "none"}):
-        for suffix, how in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
-            content = io.BytesIO()
-            figure.savefig(content, format=suffix[1:], **how)
-            write_atomically(path.with_suffix(suffix), content.getvalue())
-
-
-def titles(study: Study) -> tuple[str, str]:
-    return ("without shortcuts", "with shortcuts") if study.several_models else ("plain", "residual")
-
-
-def plain(study: Study) -> list[Group]:
-    return [group for group in study.groups if group.plain]
-
-
-def residual(study: Study) -> list[Group]:
-    return [group for group in study.groups if not group.plain]
-
-
-def colour(study: Study, group: Group) -> str:
-    """A colour a depth, the same in both panels; a colour a net where there are more kinds of them."""
-
-    def key(group: Group) -> str | int:
-        return group.name if study.several_models else group.depth or group.name
-
-    keys = sorted({key(g) for g in study.groups}, key=str)
-    return COLOURS[keys.index(key(group)) % len(COLOURS)]
+        return "without shortcuts" if group.plain else "with shortcuts"
+    if group.plain:
+        return "plain"
+    options = {g.shortcut for g in study.groups if not g.plain}
+    return f"residual, option {group.shortcut}" if len(options) > 1 else "residual"
 
 
 def plot(axes: Axes, group: Group, colour: str) -> None:
-    for key, width in (("train_error", 0.8), ("val_error", 2.2)):
+    for key, line in LINES.items():
         steps, means, deviations = group.mean_curve(key)
-        axes.plot(steps, means, STYLES.get(group.shortcut, "-"), color=colour, linewidth=width)
-        if any(deviations):
+        axes.plot(steps, means, color=colour, **line)
+        if len(group.completed) >= BAND_FROM:
             low = [m - d for m, d in zip(means, deviations, strict=True)]
             high = [m + d for m, d in zip(means, deviations, strict=True)]
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        elif len(group.completed) > 1:
+            for result in group.completed:
+                single = {**line, "linewidth": 0.5, "alpha": 0.7}
+                axes.plot(result.curve.steps, getattr(result.curve, key), color=colour, **single)
 
 
-def decorate(axes: Axes, title: str, groups: list[Group], study: Study) -> None:
-    axes.set_title(title)
+def decorate(axes: Axes, title: str, study: Study) -> None:
+    axes.set_title(for_figure(title))
     axes.set_xlabel("iteration")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    nets = [
-        Line2D([], [], color=colour(study, g), linestyle=STYLES.get(g.shortcut, "-"), label=for_figure(g.name))
-        for g in groups
-    ]
-    kinds = [
-        Line2D([], [], color="0.4", linewidth=0.8, label="training"),
-        Line2D([], [], color="0.4", linewidth=2.2, label="validation"),
-    ]
-    axes.legend(handles=nets + kinds, edgecolor="none", framealpha=0.8, fontsize=9)
+    for milestone in milestones(study):
+        axes.axvline(milestone, color="0.6", linewidth=0.8, linestyle=":")
+
+
+def milestones(study: Study) -> list[int]:
+    """Where the learning rate falls, if it does so at the same iterations in all runs."""
+    schedules = [result.config.get("schedule") for result in study.results if result.config]
+    found = {json.dumps(s.get("milestones") if isinstance(s, dict) else None) for s in schedules}
+    steps = json.loads(found.pop()) if len(found) == 1 else None
+    return [step for step in steps if type(step) is int] if isinstance(steps, list) else []
+
+
+def legend(study: Study) -> list[Line2D]:
+    """Each net once, or each depth where it has the same colour in all panels; and what the lines mean."""
+    names: dict[str, str] = {}
+    for group in study.groups:
+        shown = f"{group.depth} layers" if group.depth and not study.several_models else group.name
+        names.setdefault(shown, colour(study, group))
+    nets = [Line2D([], [], color=colour, linewidth=2.2, label=for_figure(name)) for name, colour in names.items()]
+    words = {"train_error": "training", "val_error": "validation"}
+    kinds = [Line2D([], [], color="0.4", label=words[key], **line) for key, line in LINES.items()]
+    drops = [Line2D([], [], color="0.6", linestyle=":", linewidth=0.8, label="learning rate falls")]
+    return [*nets, *kinds, *(drops if milestones(study) else [])]
+
+
+def caption(study: Study) -> str:
+    """Data, number of seeds, and what the thin lines or bands mean."""
+    known = [result.record["data"] for result in study.results if result.record.get("data")]
+    data = sorted({for_figure(facts.get("name")) for facts in known})
+    counts = sorted({len(group.completed) for group in study.groups if group.completed})
+    seeds = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1])))) if counts else "0"
+    words = [*data, f"n = {seeds}"]
+    if counts and counts[-1] > 1:
+        words += ["lines: means over seeds"]
+        words += ["thin lines: single seeds"] if counts[0] < BAND_FROM else ["bands: one standard deviation"]
+    return "; ".join(words)
 
 
 def top(study: Study) -> float:
     """The highest error once a tenth of the training is over: the first ones would flatten all the rest."""
     highest = 1.0
     for group in study.groups:
-        for key in ("train_error", "val_error"):
+        for key in LINES:
             steps, means, _ = group.mean_curve(key)
             highest = max([highest, *(m for s, m in zip(steps, means, strict=True) if s > steps[-1] / 10)])
     return min(100.0, 1.08 * highest)

@@ -7,15 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from resnet_lab.report.by_depth import has_depths
 from resnet_lab.report.evaluations import evaluation_tables
-from resnet_lab.report.figure import STYLES, colour, titles, top
+from resnet_lab.report.figure import panel, panels, top
 from resnet_lab.report.results import CURVES, Group, Study
+from resnet_lab.report.style import colour
 from resnet_lab.report.tables import NOTE, group_rows, problem_rows, provenance
 from resnet_lab.report.text import for_html
 from resnet_lab.report.verdict import verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
-DASHES = {"-": "", "--": "6 4", ":": "2 3"}
 
 
 def page(study: Study, folder: Path) -> str:
@@ -30,7 +31,7 @@ def page(study: Study, folder: Path) -> str:
         "SENTENCES": "".join(f"<li>{for_html(sentence)}</li>" for sentence in rest),
         "RESULTS": table(*group_rows(study)),
         "NOTE": for_html(NOTE.replace("*", "")),
-        "COSTS": image(study, folder),
+        "COSTS": "".join(image(folder / f"{name}.svg", told) for name, told in pictures(study).items()),
         "EVALUATIONS": "".join(
             f"<h2>Test error by {for_html(name)}</h2>{table(header, rows)}"
             for name, header, rows in evaluation_tables(study)
@@ -58,12 +59,16 @@ def data(content: Any) -> str:
     return text
 
 
-def image(study: Study, folder: Path) -> str:
-    """In the page itself, as a page is to open from anywhere."""
-    if not study.several_models:
-        return ""
-    content = base64.b64encode((folder / "multiply_adds.svg").read_bytes()).decode()
-    return f'<img alt="errors against multiply-adds" width="720" src="data:image/svg+xml;base64,{content}">'
+def pictures(study: Study) -> dict[str, str]:
+    """The further pictures that this study has, each with what it shows."""
+    found = {"depth": "final errors against depth"} if has_depths(study) else {}
+    return found | ({"multiply_adds": "errors against multiply-adds"} if study.several_models else {})
+
+
+def image(path: Path, told: str) -> str:
+    """The picture in the page itself, as a page is to open from anywhere."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{told}" width="720" src="data:image/svg+xml;base64,{content}">'
 
 
 PROBLEM_HEADER = ["run", "seed", "status", "reason"]
@@ -77,16 +82,19 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def curves(study: Study) -> dict[str, Any]:
     """What the page draws: a list of nets, each with its mean curves and their spread."""
-    panels = titles(study)
-    return {"top": round(top(study), 3), "panels": panels, "nets": [net(study, group) for group in study.groups]}
+    return {
+        "top": round(top(study), 3),
+        "panels": panels(study),
+        "nets": [net(study, group) for group in study.groups],
+    }
 
 
 def net(study: Study, group: Group) -> dict[str, Any]:
     drawn: dict[str, Any] = {
         "name": group.name,
-        "panel": titles(study)[not group.plain],
+        "panel": panel(study, group),
         "colour": colour(study, group),
-        "dash": DASHES[STYLES.get(group.shortcut, "-")],
+        "dash": "",
         "seeds": len(group.completed) or len(group.results),
     }
     for key in CURVES:

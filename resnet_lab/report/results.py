@@ -5,7 +5,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,9 @@ from resnet_lab.report.validity import (
 from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")
+# A net has left guessing once its running training error was below this share of the error of a guess: 80 % with
+# ten classes, by which the paper, too, tells that a net has started to train (Section 4.2, ResNet-110).
+GUESSING = 8 / 9
 # Nets that have shortcuts and no setting for them.
 WITH_SHORTCUTS = ("highway", "inception_resnet_v2")
 # More points than a figure has pixels across are only work.
@@ -62,6 +65,19 @@ class Result:
     def seed(self) -> str:
         return one_line(self.config.get("seed", self.directory.name.removeprefix("seed")))
 
+    @property
+    def processes(self) -> int:
+        """Over how many processes the batches were split: batch statistics are then of as many images fewer."""
+        found = self.record.get("processes")
+        return found if isinstance(found, int) and found > 0 else 1
+
+    @property
+    def started(self) -> bool:
+        """Whether the net has ever left guessing; true where the record has no number of classes."""
+        classes = (self.record.get("data") or {}).get("classes")
+        guess = 100 * (1 - 1 / classes) if isinstance(classes, int) and classes > 1 else 100 / GUESSING
+        return min(self.curve.train_error, default=0.0) < GUESSING * guess
+
 
 @dataclass(frozen=True)
 class Group:
@@ -87,8 +103,17 @@ class Group:
     def completed(self) -> list[Result]:
         return [result for result in self.results if result.status == "completed"]
 
+    @property
+    def not_started(self) -> list[Result]:
+        """The completed runs that never left guessing: another phenomenon than a higher training error."""
+        return [result for result in self.completed if not result.started]
+
+    def trained(self, key: str) -> list[float]:
+        """What the records of the completed runs say that left guessing, one value per seed."""
+        return [float(r.record[key]) for r in self.completed if r.started and key in r.record]
+
     def values(self, key: str) -> list[float]:
-        """What the completed runs' records say, one value a seed."""
+        """What the completed runs' records say, one value per seed."""
         return [float(result.record[key]) for result in self.completed if key in result.record]
 
     def mean_curve(self, key: str) -> tuple[list[int], list[float], list[float]]:
@@ -133,24 +158,26 @@ def deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def read_results(paths: Iterable[Path]) -> Study:
+def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]] = lambda path: []) -> Study:
     """All training runs under the paths, and those that a sweep planned and that are not there.
+
+    `committed` reads those of a folder that has no run directories.
 
     Raises:
         ValueError: there are none.
     """
     paths = list(paths)
-    directories: set[Path] = set()
+    results: list[Result] = []
     ensembles, left_out = read_ensembles(paths)
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path} does not exist")
         found = find_runs(path.resolve())
-        directories |= found.directories
         left_out |= found.left_out
+        directories = sorted(found.directories - {result.directory for result in results})
+        results += [read_run(directory) for directory in directories] or committed(path.resolve())
     for file, reason in left_out.items():
         print(one_line(f"{file} is left out: {reason}"), file=sys.stderr)
-    results = [read_run(directory) for directory in sorted(directories)]
     results = mark_twins([result for result in results if result.config.get("job", "train") == "train"])
     if not results:
         raise ValueError(f"there are no training runs in {', '.join(map(str, paths))}")
@@ -291,10 +318,12 @@ def group(results: list[Result]) -> list[Group]:
 
 
 def recipe(result: Result) -> tuple[str, str]:
-    """The experiment, and a name for what identifies the run in it: its config and its images."""
+    """The experiment, and a name for what identifies the run in it: its config, its images and its processes."""
     if not result.config:
         return result.experiment, result.directory.parent.name
-    return result.experiment, f"{label(result.config)}-{hash_of([identity(result.config), images(result)])}"
+    processes = f"-{result.processes}-processes" if result.processes > 1 else ""
+    key = hash_of([identity(result.config), images(result)])
+    return result.experiment, f"{label(result.config)}{processes}-{key}"
 
 
 def images(result: Result) -> str:
@@ -307,5 +336,6 @@ def make_group(name: str, runs: list[Result]) -> Group:
     # what is no number is no chain of depths, but part of what makes it another net
     depth = model.pop("depth") if type(model.get("depth")) is int else 0
     shortcut = str(model.pop("shortcut", ""))
-    family = json.dumps([runs[0].experiment, images(runs[0]), config | {"model": model}], sort_keys=True)
+    where = [runs[0].experiment, images(runs[0]), runs[0].processes]
+    family = json.dumps([*where, config | {"model": model}], sort_keys=True)
     return Group(name, depth, shortcut, family, runs)

@@ -1,4 +1,4 @@
-"""results.csv, a row a run; report.md, the report for people."""
+"""results.csv, one row per run; report.md, the report for people."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 from resnet_lab.report import validity
+from resnet_lab.report.by_depth import has_depths
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import paper_test_error
 from resnet_lab.report.results import Group, Result, Study
@@ -52,7 +53,8 @@ def markdown(study: Study) -> str:
         f"**{for_markdown(first)}**",
         "\n".join(f"- {for_markdown(sentence)}" for sentence in rest),
         "![error curves](curves.png)",
-        "Thin lines: training error. Bold lines: validation error. Bands: one standard deviation over seeds.",
+        "Dashed lines: training error. Solid lines: validation error.",
+        "![final errors against depth](depth.png)" if has_depths(study) else "",
         "![errors against multiply-adds](multiply_adds.png)" if study.several_models else "",
         table(*group_rows(study)),
         NOTE,
@@ -67,7 +69,7 @@ def markdown(study: Study) -> str:
 
 
 def group_rows(study: Study) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a row a net, over its completed seeds."""
+    """Header and rows: one row per net, over its completed seeds."""
     papers = [paper_test_error(group) for group in study.groups]
     costs = ["multiply-adds", "images/s"] if study.several_models else []
     paper_column = ["paper's test error"] if any(papers) else []

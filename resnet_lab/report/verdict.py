@@ -1,109 +1,193 @@
-"""Whether depth hurts the training error: computed, with its spread, never read off a figure."""
+"""Whether depth hurts the training error, and whether shortcuts cure it: computed from intervals, never read off a
+figure. The rule, and how often it errs, are in the docstring of resnet_lab.report."""
 
+import functools
 import itertools
 import json
 import statistics
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from scipy import stats
-
+from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
 
 ERROR = "train_error"
-CONFIDENCE = 0.95
-# With one seed there is no spread to hold a gap against; a smaller one than this is left undecided.
-ONE_SEED_MARGIN = 1.0
+# A gap is shown where its two-sided interval would be above zero, so of the 5 % half are on that side.
+LEVEL = (1 - CONFIDENCE) / 2
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A shallower and a deeper net that differ in nothing else, by their final training errors."""
+    """A shallower and a deeper net that differ in nothing else, by their final training errors.
+
+    Runs that never left guessing are no part of the gap: they did not train to a higher error, but not at all.
+    `margin` is the gap in points that still counts as none; `adjusted` is the p-value of the gap, adjusted for all
+    depths that are compared with the same shallow net.
+    """
 
     shallow: Group
     deep: Group
+    margin: float | None
+    adjusted: float = 1.0
 
-    @property
-    def gap(self) -> float:
+    @functools.cached_property
+    def gap(self) -> Estimate:
         """Mean of the deeper less mean of the shallower, in percentage points."""
-        return statistics.fmean(self.deep.values(ERROR)) - statistics.fmean(self.shallow.values(ERROR))
+        return combine((1, self.deep.trained(ERROR)), (-1, self.shallow.trained(ERROR)))
 
     @property
-    def variances(self) -> list[float]:
-        """Of the two means."""
-        sides = (self.shallow.values(ERROR), self.deep.values(ERROR))
-        return [deviation(side) ** 2 / len(side) for side in sides]
+    def degraded(self) -> bool:
+        return self.gap.value > 0 and self.adjusted < LEVEL and not self.shallow.not_started
 
     @property
-    def seeds(self) -> int:
-        return min(len(self.shallow.values(ERROR)), len(self.deep.values(ERROR)))
-
-    @property
-    def margin(self) -> float:
-        """What a gap must exceed not to be chance: a one-sided Welch test at 95 %."""
-        if self.seeds == 1:
-            return ONE_SEED_MARGIN
-        total = sum(self.variances)
-        if total == 0:
-            return 0.0
-        counts = (len(self.shallow.values(ERROR)), len(self.deep.values(ERROR)))
-        degrees = total**2 / sum(v**2 / (n - 1) for v, n in zip(self.variances, counts, strict=True))
-        return float(stats.t.ppf(CONFIDENCE, degrees) * total**0.5)
+    def below_margin(self) -> bool:
+        """Whether the whole interval of the gap is below the margin, and every run of both nets has trained."""
+        interval = self.gap.interval
+        silent = self.shallow.not_started or self.deep.not_started
+        return interval is not None and self.margin is not None and interval[1] < self.margin and not silent
 
     @property
     def outcome(self) -> str:
-        if self.gap > self.margin:
-            return "Degradation"
-        return "No degradation" if self.gap <= 0 else "Undecided"
+        if self.degraded:
+            return "Degradation below the margin" if self.below_margin else "Degradation"
+        return "No degradation" if self.below_margin else "Undecided"
 
     def sentence(self) -> str:
-        chance = f", where chance could make {self.margin:.2f}" if self.seeds > 1 else ""
-        return (
-            f"{self.outcome}: {self.deep.name} ends at {spread(self.deep.values(ERROR))} training error, "
-            f"{self.shallow.name} at {spread(self.shallow.values(ERROR))}: "
-            f"a gap of {self.gap:+.2f} points{chance}."
-        )
+        ends = ", ".join(f"{net.name} ends at {spread(net.trained(ERROR))}" for net in (self.deep, self.shallow))
+        reasons = "; ".join(self.reservations())
+        return f"{self.difference()}: {self.outcome.lower()}{f' ({reasons})' if reasons else ''}. {ends}."
+
+    def difference(self) -> str:
+        return f"{self.deep.name} {points(self.gap)} against {self.shallow.name}"
+
+    def reservations(self) -> list[str]:
+        """Why the outcome is not what the interval alone would say."""
+        interval = self.gap.interval
+        found = [not_started(net) for net in (self.shallow, self.deep) if net.not_started]
+        if interval is None:
+            found.append("one seed has no interval")
+        elif interval[0] > 0 and not self.degraded and self.adjusted >= LEVEL:
+            found.append("within chance for as many depths, by Holm's method")
+        elif self.outcome == "Undecided" and self.margin is None:
+            found.append("verdict.margin is not set")
+        elif self.outcome in ("No degradation", "Degradation below the margin"):
+            found.append(f"below verdict.margin={self.margin:g}")
+        return found
 
 
-def spread(values: list[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean, standard deviation and count."""
     if len(values) == 1:
         return f"{values[0]:.2f} % (n = 1)"
     return f"{statistics.fmean(values):.2f} ± {deviation(values):.2f} % (n = {len(values)})"
 
 
+def points(estimate: Estimate) -> str:
+    """The estimate in points with its interval."""
+    if estimate.interval is None:
+        return f"{estimate.value:+.2f} points"
+    low, high = estimate.interval
+    return f"{estimate.value:+.2f} points ({low:+.2f} to {high:+.2f})"
+
+
+def not_started(group: Group) -> str:
+    return f"{group.name} did not start to train in {len(group.not_started)} of {len(group.completed)} seeds"
+
+
 def pairs(study: Study) -> list[Pair]:
-    """Each chain of depths, its shallowest against each deeper one; only groups with a completed run."""
-    found = []
+    """Each chain of depths, its shallowest against each deeper one; only nets of which a run has trained."""
+    found: list[Pair] = []
 
     def chain(group: Group) -> tuple[str, str]:
         return group.family, group.shortcut
 
-    usable = [group for group in study.groups if group.values(ERROR) and group.depth]
+    usable = [group for group in study.groups if group.trained(ERROR) and group.depth]
     for _, members in itertools.groupby(sorted(usable, key=chain), chain):
         shallow, *deeper = sorted(members, key=lambda group: group.depth)
-        found += [Pair(shallow, deep) for deep in deeper]
-    return sorted(found, key=lambda pair: (pair.shallow.family, not pair.shallow.plain))
+        margin = margin_of(shallow)
+        here = [Pair(shallow, deep, margin) for deep in deeper]
+        tested = [pair for pair in here if pair.gap.interval]
+        found += [pair for pair in here if pair not in tested]
+        chances = holm([pair.gap.chance for pair in tested])
+        found += [replace(pair, adjusted=chance) for pair, chance in zip(tested, chances, strict=True)]
+    return sorted(found, key=lambda pair: (pair.shallow.family, not pair.shallow.plain, pair.deep.depth))
+
+
+def margin_of(group: Group) -> float | None:
+    """`verdict.margin` of the runs' configs; None where they do not have one and the same."""
+    margins = {json.dumps((result.config.get("verdict") or {}).get("margin")) for result in group.completed}
+    margin = json.loads(margins.pop()) if len(margins) == 1 else None
+    return float(margin) if isinstance(margin, (int, float)) and margin > 0 else None
 
 
 def verdict(study: Study) -> list[str]:
-    """Sentences; the first is the verdict in a word or two."""
+    """Sentences; the first is the verdict, effects before words."""
     compared = pairs(study)
     sentences = [headline(compared), *(pair.sentence() for pair in compared)]
     if study.several_models:
-        sentences = [comparison(study), *sentences[bool(not compared) :]]
-    seeds = [pair.seeds for pair in compared]
-    if study.several_models:
-        seeds += [len(group.values(ERROR)) for group in study.groups if group.values(ERROR)]
-    if seeds and min(seeds) == 1:
-        sentences.append("One seed proves nothing: run several (seed=0,1,2) before believing this.")
+        sentences = [comparison(study), *(sentences if compared else [])]
+    sentences += [f"{not_started(group)}." for group in study.groups if group.not_started]
+    counts = [len(group.values(ERROR)) for group in study.groups if group.values(ERROR)]
+    if counts and min(counts) == 1:
+        sentences.append("One seed proves nothing: run several (seed=0,1,2,3,4) before believing this.")
+    sentences += mixtures(study)
     unfinished = sum(result.status != "completed" for result in study.results)
     if unfinished:
         sentences.append(f"{unfinished} of {len(study.results)} runs are not complete and are left out.")
     return sentences
 
 
+def headline(compared: list[Pair]) -> str:
+    if not compared:
+        return "No verdict: there are no two depths of one net to compare yet."
+    if len({pair.shallow.family for pair in compared}) > 1:
+        return "Several recipes: no verdict over all of them, one for each pair below."
+    plain = [pair for pair in compared if pair.shallow.plain]
+    residual = [pair for pair in compared if not pair.shallow.plain]
+    if not plain or not residual:
+        pair = worst(compared)
+        return f"{pair.difference()}: {pair.outcome.lower()} in the {'plain' if plain else 'residual'} nets."
+    hurt = worst(plain)
+    mended = [pair for pair in residual if pair.deep.depth == hurt.deep.depth] or [worst(residual)]
+    effects = "; ".join(pair.difference() for pair in (hurt, *mended))
+    if not hurt.degraded:
+        nothing = ", so there is nothing to cure" if hurt.outcome == "No degradation" else ""
+        return f"{effects}: {hurt.outcome.lower()} in the plain nets{nothing}."
+    return f"{effects}: degradation in the plain nets, {cure(plain, residual)}."
+
+
+def worst(compared: list[Pair]) -> Pair:
+    """The one that a verdict is about: the clearest outcome, then the largest gap among nets that train."""
+    order = ("Degradation", "Degradation below the margin", "Undecided", "No degradation")
+    return min(
+        compared, key=lambda pair: (order.index(pair.outcome), bool(pair.deep.not_started), -pair.gap.value)
+    )
+
+
+def cure(plain: list[Pair], residual: list[Pair]) -> str:
+    """Whether shortcuts cure what depth does to the plain nets, at every depth at which it does.
+
+    Cured needs both, with intervals: each residual gap below the margin, each plain gap above the residual one.
+    """
+    hurt = {pair.deep.depth: pair for pair in plain if pair.degraded}
+    against = [(hurt[pair.deep.depth], pair) for pair in residual if pair.deep.depth in hurt]
+    gains = [interaction(*both) for both in against]
+    gained = all(gain.interval is not None and gain.interval[0] > 0 for gain in gains)
+    if against and gained and all(mended.below_margin for _, mended in against):
+        return "cured by shortcuts"
+    if any(mended.outcome == "Degradation" for _, mended in against):
+        return "lessened but not cured by shortcuts" if gained else "not cured by shortcuts"
+    return "lessened by shortcuts, whether cured is undecided" if against and gained else "cure undecided"
+
+
+def interaction(plain: Pair, residual: Pair) -> Estimate:
+    """The plain gap less the residual gap: what shortcuts save, in points."""
+    nets = ((1, plain.deep), (-1, plain.shallow), (-1, residual.deep), (1, residual.shallow))
+    return combine(*((sign, net.trained(ERROR)) for sign, net in nets))
+
+
 def comparison(study: Study) -> str:
-    """Of nets that are trained alike: who fits best, and whom no cheaper one beats."""
+    """Of nets that are trained alike: which fits best, and which no cheaper one beats."""
     nets = [group for group in study.groups if group.values(ERROR)]
     if len({recipe_without_model(group) for group in nets}) > 1:
         return "Several recipes: the nets are not trained alike, and are not compared."
@@ -129,31 +213,42 @@ def cost(group: Group) -> float:
 
 
 def recipe_without_model(group: Group) -> str:
-    family = json.loads(group.family)
-    family[2].pop("model", None)
-    return json.dumps(family, sort_keys=True)
+    *where, config = json.loads(group.family)
+    return json.dumps([*where, {key: value for key, value in config.items() if key != "model"}], sort_keys=True)
 
 
-def headline(compared: list[Pair]) -> str:
-    if not compared:
-        return "No verdict: there are no two depths of one net to compare yet."
-    if len({pair.shallow.family for pair in compared}) > 1:
-        return "Several recipes: no verdict over all of them, one for each pair below."
-    plain = [pair for pair in compared if pair.shallow.plain]
-    residual = [pair for pair in compared if not pair.shallow.plain]
-    if not plain or not residual:
-        return f"{worst(compared).outcome} in the {'plain' if plain else 'residual'} nets ({gaps(compared)})."
-    if worst(plain).outcome != "Degradation":
-        return f"{worst(plain).outcome} in the plain nets ({gaps(plain)}), so there is nothing to cure."
-    cured = "not cured" if worst(residual).outcome == "Degradation" else "cured"
-    return f"Degradation in the plain nets ({gaps(plain)}), {cured} by shortcuts ({gaps(residual)})."
+# What may move the digits of a run and is no part of its identity: where in the record it stands, and its name.
+CONDITIONS = {
+    "processor": ("machine", "processor"),
+    "torch": ("versions", "torch"),
+    "device": ("device",),
+    "kernels": ("kernels",),
+    "threads": ("threads",),
+    "channels_last": ("channels_last",),
+    "compile": ("compile",),
+}
 
 
-def worst(compared: list[Pair]) -> Pair:
-    order = ("Degradation", "Undecided", "No degradation")
-    return min(compared, key=lambda pair: (order.index(pair.outcome), -pair.gap))
+def mixtures(study: Study) -> list[str]:
+    """One sentence for each condition under which not all completed runs were made, naming the runs of each."""
+    found = []
+    for name, path in CONDITIONS.items():
+        runs: dict[str, list[str]] = {}
+        for group in study.groups:
+            for result in group.completed:
+                runs.setdefault(condition(result.record, path), []).append(f"{group.name} seed {result.seed}")
+        if len(runs) > 1:
+            (usual, most), *others = sorted(runs.items(), key=lambda item: -len(item[1]))
+            told = "; ".join(f"{', '.join(names)}: {value}" for value, names in others)
+            found.append(
+                f"The runs were not all made under the same {name}, which moves their digits: {told}; "
+                f"the other {len(most)}: {usual}."
+            )
+    return found
 
 
-def gaps(compared: list[Pair]) -> str:
-    """The gap that the verdict is about."""
-    return f"{worst(compared).gap:+.2f} points"
+def condition(record: dict[str, object], path: tuple[str, ...]) -> str:
+    found: object = record
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return "not known" if found is None else found if isinstance(found, str) else json.dumps(found, sort_keys=True)
