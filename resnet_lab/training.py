@@ -182,6 +182,7 @@ def describe(data: ImageData) -> dict[str, Any]:
     return {
         "name": type(data).__name__,
         "classes": data.num_classes,
+        "official": data.official,
         "train_images": len(data.train_images().labels),
         "val_images": len(data.val.labels),
         "test_images": len(data.test.labels),

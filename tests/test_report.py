@@ -5,13 +5,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resnet_lab.record import Run, add_to_plan, digest_of, hash_of_run, note_evaluation, run_name
 from resnet_lab.report import main, write_report
 from resnet_lab.report.evaluations import evaluation_tables
-from resnet_lab.report.paper import IMAGENET_RECIPE, RECIPE, paper_errors
+from resnet_lab.report.paper import CIFAR_RECIPE, IMAGENET_RECIPE, WARMUP, paper_errors, paper_test_error
 from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
 from resnet_lab.report.verdict import pairs, verdict
 
@@ -162,17 +163,56 @@ def test_runs_that_are_not_complete_are_rows_that_say_so(tmp_path: Path) -> None
     assert (path / "results.csv").read_text().count("\n") == 7
 
 
-def test_the_papers_number_stands_beside_the_papers_recipe_alone(tmp_path: Path) -> None:
-    run = add_run(tmp_path, 56, "A", 0, 0.5)
-    data = CONFIG["data"] | RECIPE["data"]
-    recipe = {"data": data, "optimizer": RECIPE["optimizer"]}
-    run.update(config=config_of(56, "A", 0, iterations=64000, **recipe))
+# what makes a run another than the paper's, in its config or in the facts about its images
+NOT_THE_PAPERS: list[dict[str, dict[str, Any]]] = [
+    {"model": {"_target_": "resnet_lab.models.preact_resnet_cifar"}},
+    {"model": {"shortcut": "B"}},
+    {"model": {"width": 32}},
+    {"data": {"subset": 2000}},
+    {"data": {"mean": "per_channel"}},
+    {"data": {"std": [0.2, 0.2, 0.2]}},
+    {"data": {"holdout": 5000}},
+    {"optimizer": {"nesterov": True}},
+    {"optimizer": {"_target_": "torch.optim.RMSprop"}},
+    {"schedule": {"milestones": [1, 2]}},
+    {"schedule": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 64000}},
+    {"schedule": {"_target_": "torch.optim.lr_scheduler.ConstantLR"}},
+    {"trainer": {"precision": "bf16-mixed"}},
+    {"trainer": {"gradient_clip_val": 1.0}},
+    {"facts": {"official": False}},
+    {"facts": {"official": None}},
+    {"facts": {"train_images": 45000}},
+]
+
+
+def papers_run(root: Path, depth: int, changes: dict[str, dict[str, Any]]) -> None:
+    blocks = {name: dict(block) for name, block in CIFAR_RECIPE.items()}
+    if depth == 110:
+        blocks["schedule"] |= {"_target_": "resnet_lab.schedule.MultiStepWarmup"} | WARMUP
+    for name, block in blocks.items():
+        block |= changes.get(name, {})
+    run = add_run(root, depth, "A", 0, 0.5)
+    config = run.record()["config"] | {"iterations": 64000} | blocks
+    config["model"]["depth"] = depth
+    images = {"train_images": 50000, "test_images": 10000, "official": True} | changes.get("facts", {})
+    run.update(config=config, data={"validates_on": "the test images"} | images)
     run.append_metrics({"step": 64000, "train_error": 0.5, "val_error": 1.5})
+
+
+@pytest.mark.parametrize("changes", [{}, *NOT_THE_PAPERS])
+def test_the_papers_number_stands_beside_the_papers_recipe_and_images_alone(
+    tmp_path: Path, changes: dict[str, dict[str, Any]]
+) -> None:
+    papers_run(tmp_path, 56, changes)
+    (group,) = read_results([tmp_path]).groups
+    assert paper_test_error(group) == (None if changes else "6.97 % (n = 1)")
+
+
+def test_the_mean_of_resnet_110_stands_beside_our_mean(tmp_path: Path) -> None:
+    papers_run(tmp_path, 110, {})
     write_report([tmp_path], tmp_path)
-    assert "| 6.97 % |" in (tmp_path / "report.md").read_text()
-    run.update(config=config_of(56, "A", 0, iterations=32000, **recipe))
-    write_report([tmp_path], tmp_path)
-    assert "6.97" not in (tmp_path / "report.md").read_text()
+    assert "| 6.61 ± 0.16 % (n = 5) |" in (tmp_path / "report.md").read_text()
+    assert "6.43" not in (tmp_path / "report.md").read_text()
 
 
 def test_the_page_needs_no_network_and_no_trust(tmp_path: Path) -> None:
@@ -252,11 +292,11 @@ def test_the_papers_errors_stand_beside_the_same_protocol_and_recipe_alone(tmp_p
     run = add_run(tmp_path, 34, "B", 0, 20.0)
     config = run.record()["config"] | {"iterations": 600000} | copy.deepcopy(IMAGENET_RECIPE)
     config["model"] |= {"depth": 34, "shortcut": "B"}
+    config["schedule"] = {"_target_": "resnet_lab.schedule.Plateau"}
 
     def paper(protocol: dict, test_images: int = 50000, **changes: object) -> object:
-        result = Result(
-            run.directory, "completed", "", {"config": config | changes, "data": {"test_images": test_images}}
-        )
+        images = {"train_images": 1281167, "test_images": test_images}
+        result = Result(run.directory, "completed", "", {"config": config | changes, "data": images})
         return paper_errors(make_group("g", [result]), protocol)
 
     ten = {"name": "ten_crop", "shorter_side": 256, "crop": 224}
@@ -267,6 +307,7 @@ def test_the_papers_errors_stand_beside_the_same_protocol_and_recipe_alone(tmp_p
     assert paper(ten | {"shorter_side": 320}) is None
     assert paper(ten, test_images=3925) is None
     assert paper(ten, iterations=1000) is None
+    assert paper(ten, trainer={"precision": "bf16-mixed"}) is None
 
 
 def test_nets_trained_alike_are_compared(tmp_path: Path) -> None:
@@ -343,3 +384,22 @@ def test_a_cost_that_is_no_number_makes_the_run_unreadable(tmp_path: Path, key: 
     add_run(tmp_path, 20, "none", 0, 5.0, **{key: value})
     add_run(tmp_path, 20, "none", 1, 5.0)
     assert [result.status for result in read_results([tmp_path / "study"]).results] == ["unreadable", "completed"]
+
+
+def test_a_report_can_be_made_again_from_what_is_committed(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1, 2], (56, "none"): [5, 6], (20, "A"): [1, 1]})
+    add_run(tmp_path, 56, "A", 0, 1.0, status="failed", error="the loss is not finite")
+    write_report([path], tmp_path / "first")
+    write_report([tmp_path / "first"], tmp_path / "again")
+    for file in ("report.md", "results.csv", "runs.jsonl", "curves.svg", "depth.svg", "report.html"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"run": "x"}', "{}" * 9, "null"])
+def test_a_damaged_line_of_what_is_committed_costs_its_own_run(tmp_path: Path, line: str) -> None:
+    write_report([study(tmp_path, {(20, "none"): [1, 2]})], tmp_path / "first")
+    file = tmp_path / "first/runs.jsonl"
+    file.write_text(file.read_text() + line + "\n")
+    write_report([tmp_path / "first"], tmp_path / "again")
+    assert "plain-20" in (tmp_path / "again/report.md").read_text()
+    assert "line 3 of runs.jsonl" in (tmp_path / "again/report.md").read_text()

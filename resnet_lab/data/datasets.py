@@ -82,6 +82,7 @@ class CIFAR10(ImagesInMemory):
             download(source.__name__, self.root, folder.name, lambda root: source(root, download=True))
         # the Python version is pickled: only files whose sums are right may be opened
         check_md5(folder, [*source.train_list, *source.test_list])
+        self.official = True
         parts = [source(self.root, train=train) for train in (True, False)]
         train_part, test_part = (
             Images(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))

@@ -60,6 +60,7 @@ class ImageData(LightningDataModule, ABC):
     num_classes: int
     image_size: int
     prefetch = 2
+    official = False  # whether the files are known to be those that the literature means
 
     def __init__(
         self,

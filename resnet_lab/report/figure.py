@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from resnet_lab.report.results import Group, Study
 from resnet_lab.report.style import colour, save
 from resnet_lab.report.text import for_figure
+from resnet_lab.report.validity import MOST_ITERATIONS
 
 # As in the paper, the training error is dashed and the other error bold.
 LINES: dict[str, dict[str, Any]] = {
@@ -19,6 +20,8 @@ LINES: dict[str, dict[str, Any]] = {
 }
 # With fewer seeds than this a band would be misleading: each seed is drawn.
 BAND_FROM = 10
+MOST_PANELS = 5
+MOST_NAMES = 24  # in a legend
 
 
 def draw(study: Study, folder: Path) -> None:
@@ -51,7 +54,7 @@ def panel(study: Study, group: Group) -> str:
     if group.plain:
         return "plain"
     options = {g.shortcut for g in study.groups if not g.plain}
-    return f"residual, option {group.shortcut}" if len(options) > 1 else "residual"
+    return f"residual, option {group.shortcut}" if 1 < len(options) < MOST_PANELS else "residual"
 
 
 def plot(axes: Axes, group: Group, colour: str) -> None:
@@ -82,16 +85,21 @@ def milestones(study: Study) -> list[int]:
     schedules = [result.config.get("schedule") for result in study.results if result.config]
     found = {json.dumps(s.get("milestones") if isinstance(s, dict) else None) for s in schedules}
     steps = json.loads(found.pop()) if len(found) == 1 else None
-    return [step for step in steps if type(step) is int] if isinstance(steps, list) else []
+    return [step for step in steps if is_step(step)][:10] if isinstance(steps, list) else []
+
+
+def is_step(value: object) -> bool:
+    return type(value) is int and 0 < value <= MOST_ITERATIONS
 
 
 def legend(study: Study) -> list[Line2D]:
     """Each net once, or each depth where it has the same colour in all panels; and what the lines mean."""
     names: dict[str, str] = {}
     for group in study.groups:
-        shown = f"{group.depth} layers" if group.depth and not study.several_models else group.name
-        names.setdefault(shown, colour(study, group))
-    nets = [Line2D([], [], color=colour, linewidth=2.2, label=for_figure(name)) for name, colour in names.items()]
+        name = f"{group.depth} layers" if group.depth and not study.several_models else group.name
+        names.setdefault(name, colour(study, group))
+    shown = list(names.items())[:MOST_NAMES]
+    nets = [Line2D([], [], color=colour, linewidth=2.2, label=for_figure(name)) for name, colour in shown]
     words = {"train_error": "training", "val_error": "validation"}
     kinds = [Line2D([], [], color="0.4", label=words[key], **line) for key, line in LINES.items()]
     drops = [Line2D([], [], color="0.6", linestyle=":", linewidth=0.8, label="learning rate falls")]

@@ -78,7 +78,7 @@ def group_rows(study: Study) -> tuple[list[str], list[list[str]]]:
     for group, paper in zip(study.groups, papers, strict=True):
         row = [group.name, parameters(group), *([multiply_adds(group), speed(group)] if costs else [])]
         row += [*(cell(group, key) for key in ERRORS)]
-        row += ([f"{paper:.2f} %" if paper else ""] if any(papers) else []) + [statuses(group)]
+        row += ([paper or ""] if any(papers) else []) + [statuses(group)]
         rows.append(row)
     return header, rows
 

@@ -114,8 +114,9 @@ def pairs(study: Study) -> list[Pair]:
 
 
 def margin_of(group: Group) -> float | None:
-    """`verdict.margin` of the runs' configs; None where they do not have one and the same."""
-    margins = {json.dumps((result.config.get("verdict") or {}).get("margin")) for result in group.completed}
+    """`verdict.margin` of the runs' configs, as far as they have a verdict; None where it is not one and the same."""
+    asked = [result.config["verdict"] for result in group.completed if result.config.get("verdict")]
+    margins = {json.dumps(verdict.get("margin")) for verdict in asked}
     margin = json.loads(margins.pop()) if len(margins) == 1 else None
     return float(margin) if isinstance(margin, (int, float)) and margin > 0 else None
 
