@@ -148,10 +148,9 @@ def is_papers_imagenet(result: Result, group: Group) -> bool:
 
 
 def follows(config: dict[str, Any], block: str, recipe: dict[str, Any]) -> bool:
-    """Whether a block has the recipe's settings and no further ones; one that it lacks must be off in the recipe."""
-    free = FREE.get(block, set()) | (
-        IMAGENET_FREE if recipe.get("_target_") == "resnet_lab.data.ImageNet" else set()
-    )
+    """Whether a block has the recipe's settings and no further ones; one it lacks must be off in the recipe."""
+    photographs = recipe.get("_target_") == "resnet_lab.data.ImageNet"
+    free = FREE.get(block, set()) | (IMAGENET_FREE if photographs else set())
     given = {key: value for key, value in (config.get(block) or {}).items() if key not in free}
     off = {key: value for key, value in recipe.items() if value in (None, False)}
     return off | given == recipe

@@ -114,7 +114,7 @@ def pairs(study: Study) -> list[Pair]:
 
 
 def margin_of(group: Group) -> float | None:
-    """`verdict.margin` of the runs' configs, as far as they have a verdict; None where it is not one and the same."""
+    """`verdict.margin` of the runs' configs, as far as they have a verdict; None where they differ."""
     asked = [result.config["verdict"] for result in group.completed if result.config.get("verdict")]
     margins = {json.dumps(verdict.get("margin")) for verdict in asked}
     margin = json.loads(margins.pop()) if len(margins) == 1 else None
