@@ -32,7 +32,7 @@ def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
     kernels = known(before, now, "kernels") if before.get("kernels") else elsewhere
     harmless = [d for d in versions + machine if d not in computing + elsewhere]
     return Changes(
-        images=differences(before.get("data"), now["data"], "data"),
+        images=known(before, now, "data"),
         digits=[*conditions, *kernels, *computing],
         other=[*harmless, *(differences(before["git"], now["git"], "git") if "git" in before else [])],
     )

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resnet_lab.report.conditions import mixtures, resumed
 from resnet_lab.report.intervals import combine, holm
 from resnet_lab.report.results import Curve, Group, Result, Study, group
-from resnet_lab.report.verdict import cure, mixtures, pairs, verdict
+from resnet_lab.report.verdict import cure, pairs, verdict
 
 GUESSING = 95.0  # of ten classes, of which a guess errs in 90 %
 
@@ -165,6 +166,26 @@ def test_runs_made_under_other_conditions_are_pooled_with_a_sentence() -> None:
         "plain-20 seed 2: false; the other 2: true."
     )
     assert mixtures(Study(results[:2], group(results[:2]))) == []
+
+
+def test_of_kernels_only_what_differs_is_told() -> None:
+    kernels = {"cpu_capability": "AVX2", "onednn": "3.7"}
+    results = [result(20, "none", seed, 1.0, 1.0, kernels=kernels) for seed in (0, 1)]
+    results.append(result(20, "none", 2, 1.0, 1.0, kernels=kernels | {"cpu_capability": "AVX512"}))
+    (sentence,) = mixtures(Study(results, group(results)))
+    assert "plain-20 seed 2: cpu_capability='AVX512' (was 'AVX2'); the other 2: as most." in sentence
+
+
+def test_a_run_that_was_resumed_elsewhere_is_marked() -> None:
+    accepted = {"accepted_changes": ["threads=2 (was 1), from iteration 26 on"]}
+    noted = {"accepted_changes": [], "earlier": [{"until": 5, "changes": ["git.commit='b' (was 'a')"]}]}
+    results = [result(20, "none", 0, 1.0, 1.0, **accepted), result(20, "none", 1, 1.0, 1.0, **noted)]
+    assert resumed(Study(results, group(results))) == [
+        "plain-20 seed 0 was resumed under other conditions, which was accepted: "
+        "threads=2 (was 1), from iteration 26 on.",
+        "plain-20 seed 1 was resumed under another machine or code: git.commit='b' (was 'a').",
+    ]
+    assert resumed(study({(20, "none"): [1.0]})) == []
 
 
 STUDIES = 400

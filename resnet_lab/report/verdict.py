@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from resnet_lab.report.conditions import mixtures, resumed
 from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
 
@@ -131,7 +132,7 @@ def verdict(study: Study) -> list[str]:
     counts = [len(group.values(ERROR)) for group in study.groups if group.values(ERROR)]
     if counts and min(counts) == 1:
         sentences.append("One seed proves nothing: run several (seed=0,1,2,3,4) before believing this.")
-    sentences += mixtures(study)
+    sentences += [*mixtures(study), *resumed(study)]
     unfinished = sum(result.status != "completed" for result in study.results)
     if unfinished:
         sentences.append(f"{unfinished} of {len(study.results)} runs are not complete and are left out.")
@@ -216,40 +217,3 @@ def cost(group: Group) -> float:
 def recipe_without_model(group: Group) -> str:
     *where, config = json.loads(group.family)
     return json.dumps([*where, {key: value for key, value in config.items() if key != "model"}], sort_keys=True)
-
-
-# What may move the digits of a run and is no part of its identity: where in the record it stands, and its name.
-CONDITIONS = {
-    "processor": ("machine", "processor"),
-    "torch": ("versions", "torch"),
-    "device": ("device",),
-    "kernels": ("kernels",),
-    "threads": ("threads",),
-    "channels_last": ("channels_last",),
-    "compile": ("compile",),
-}
-
-
-def mixtures(study: Study) -> list[str]:
-    """One sentence for each condition under which not all completed runs were made, naming the runs of each."""
-    found = []
-    for name, path in CONDITIONS.items():
-        runs: dict[str, list[str]] = {}
-        for group in study.groups:
-            for result in group.completed:
-                runs.setdefault(condition(result.record, path), []).append(f"{group.name} seed {result.seed}")
-        if len(runs) > 1:
-            (usual, most), *others = sorted(runs.items(), key=lambda item: -len(item[1]))
-            told = "; ".join(f"{', '.join(names)}: {value}" for value, names in others)
-            found.append(
-                f"The runs were not all made under the same {name}, which moves their digits: {told}; "
-                f"the other {len(most)}: {usual}."
-            )
-    return found
-
-
-def condition(record: dict[str, object], path: tuple[str, ...]) -> str:
-    found: object = record
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return "not known" if found is None else found if isinstance(found, str) else json.dumps(found, sort_keys=True)
