@@ -1,24 +1,23 @@
-"""Numbers of committed experiments in the READMEs, generated and never typed: `python -m resnet_lab.report.publish`.
+"""Numbers of committed experiments in the READMEs, generated and never typed.
 
-In a README, `<!-- train_error digits_degradation -->` ... `<!-- / -->` encloses the final training errors of
-experiments/digits_degradation, `<!-- verdict digits_degradation -->` its verdict.
+`python -m resnet_lab.report.publish` writes them into the READMEs of the checkout that it is called in: what stands
+between `<!-- train_error digits_degradation -->` and `<!-- / -->` are the final training errors of
+experiments/digits_degradation. Other words for `train_error` are the keys of WHAT.
 """
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from resnet_lab.report.committed import read_committed
 from resnet_lab.report.results import Group, Study, read_results
-from resnet_lab.report.validity import ERRORS
 from resnet_lab.report.verdict import spread, verdict
 
 MARK = re.compile(r"(<!-- (\w+) (\w+) -->)(.*?)(<!-- / -->)", re.DOTALL)
 
 
 def main() -> None:
-    for path in readmes(Path(sys.argv[1] if len(sys.argv) > 1 else ".")):
+    for path in readmes(Path()):
         path.write_text(filled(path.read_text(), path))
 
 
@@ -27,21 +26,23 @@ def readmes(root: Path) -> list[Path]:
 
 
 def filled(text: str, path: Path) -> str:
-    """The text with what stands between its marks written anew from the committed records."""
-    experiments = next(folder for folder in (path.parent / "experiments", *path.parents) if folder.name == "experiments")
+    """The text of the README at `path` with what stands between its marks written anew."""
+    folders = (path.resolve().parent / "experiments", *path.resolve().parents)
+    experiments = next(folder for folder in folders if folder.name == "experiments")
 
-    def number(found: re.Match[str]) -> str:
+    def written_anew(found: re.Match[str]) -> str:
         start, what, name, _, end = found.groups()
         return f"{start}{WHAT[what](read_results([experiments / name], read_committed))}{end}"
 
-    return MARK.sub(number, text)
+    return MARK.sub(written_anew, text)
 
 
-def errors(key: str) -> Callable[[Study], str]:
-    """The error of each net, over its completed seeds."""
+def errors(key: str, *kinds: bool) -> Callable[[Study], str]:
+    """The error of each net over its completed seeds; of the plain nets (True), of the residual ones (False)."""
 
     def told(study: Study) -> str:
-        return ", ".join(f"{title(group)} {spread(group.values(key))}" for group in study.groups if group.values(key))
+        nets = [group for group in study.groups if group.values(key) and group.plain in kinds]
+        return ", ".join(f"{title(group)} {spread(group.values(key))}" for group in nets)
 
     return told
 
@@ -52,7 +53,9 @@ def title(group: Group) -> str:
 
 
 WHAT: dict[str, Callable[[Study], str]] = {
-    **{key: errors(key) for key in ERRORS},
+    "train_error": errors("train_error", True, False),
+    "plain_train_error": errors("train_error", True),
+    "residual_train_error": errors("train_error", False),
     "verdict": lambda study: verdict(study)[0],
     "sentences": lambda study: "\n\n" + "\n".join(f"- {sentence}" for sentence in verdict(study)[1:]) + "\n\n",
 }
