@@ -35,8 +35,10 @@ class StopAtIteration(Callback):
 
     def __init__(self, iterations: int) -> None:
         self.iterations = iterations
+        self.begun = False
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.begun = True
         self._look(trainer)  # a run that is resumed may have nothing left but its last evaluation
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:

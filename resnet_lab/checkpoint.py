@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-import pickle
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class VerifiedCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for place in (path, previous(path)):
+            make_room(place)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
@@ -68,15 +70,30 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     content = io.BytesIO(path.read_bytes()[32:])
     try:
-        checkpoint: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # more than tensors and plain types
+        checkpoint: Any = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises all kinds over a file that only its checksum makes one of ours
         return None
-    return checkpoint
+    return checkpoint if isinstance(checkpoint, dict) and "global_step" in checkpoint else None
 
 
-def newest_whole(path: Path) -> tuple[Path, dict[str, Any]] | None:
-    """`path` or else the generation before it, whichever is the newest that can be read."""
+def newest_whole(path: Path, needed: Collection[str] = ()) -> tuple[Path, dict[str, Any]] | None:
+    """`path` or else the generation before it, whichever is the newest that can be read and has what is needed."""
     for candidate in (path, previous(path)):
-        if candidate.is_file() and (checkpoint := read_checkpoint(candidate)) is not None:
+        checkpoint = read_checkpoint(candidate) if candidate.is_file() else None
+        if checkpoint is not None and checkpoint.keys() >= set(needed):
             return candidate, checkpoint
     return None
+
+
+def run_of(checkpoint: dict[str, Any]) -> str | None:
+    """The hash of the run that wrote the checkpoint; None if it does not say."""
+    try:
+        return str(checkpoint["callbacks"]["Curves"]["run"])
+    except (LookupError, TypeError):
+        return None
+
+
+def make_room(path: Path) -> None:
+    """Set a folder aside that is where a checkpoint is to be."""
+    if path.is_dir() and not path.is_symlink():
+        os.replace(path, path.with_name(f"{path.name}-set-aside-{os.getpid()}"))

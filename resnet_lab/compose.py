@@ -163,11 +163,16 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+class InUse(UserError):
+    """Another launch runs in the directory now."""
+
+
 def prepare(config: dict[str, Any]) -> Run | None:
     """The config's run directory with the config in it, or None if that run is complete already.
 
     Raises:
-        UserError: the directory is in use, damaged, cannot be written, or holds another run; or this is no place
+        InUse: another launch runs there now.
+        UserError: the directory is damaged, cannot be written, or holds another run; or this is no place
             for as many processes.
     """
     check_place(config["trainer"])
@@ -179,17 +184,21 @@ def prepare(config: dict[str, Any]) -> Run | None:
             run.check_writable()
             before = run.record()
             check_same_run(run, before, config)
-            if before.get("status") == "completed":
+            if run.is_complete():
                 print(f"{run.directory} is complete; force=true runs it anew", file=sys.stderr)
                 return None
+            if before.get("status") == "completed":
+                said = f"{run.record_path} says completed, but neither it nor the curve ends at the last iteration"
+                print(f"{said}; resuming", file=sys.stderr)
             run.config_path.parent.mkdir(parents=True, exist_ok=True)
             record.write_atomically(run.config_path, OmegaConf.to_yaml(config))
             if not before:  # so that the directory is this run's from now on
                 run.update(status="running", config=config)
     except BlockingIOError as error:
-        raise UserError(f"{error}; wait for it or stop it") from error
+        raise InUse(f"{error}; wait for it or stop it") from error
     except OSError as error:
-        raise UserError(f"{run.directory} cannot be used ({error}); set output_root to another folder") from error
+        otherwise = f"{run.directory} cannot be used ({error}); set output_root to another folder"
+        raise UserError(record.no_space(error, run.directory) or otherwise) from error
     return run
 
 
@@ -213,7 +222,7 @@ def follow(config: dict[str, Any]) -> Run | None:
     run = Run(config["run_dir"])
     patience = time.monotonic() + FOLLOW
     while not run.owner():
-        if run.status() == "completed" and not config["force"]:
+        if run.is_complete() and not config["force"]:
             return None
         if time.monotonic() > patience:
             raise UserError(f"the first process of {run.directory} has not begun after {FOLLOW:.0f} seconds")

@@ -185,14 +185,14 @@ def load(stored: Stored, record: dict[str, Any]) -> tuple["ImageData", "Classifi
     """
     import torch  # not needed for --help
 
-    from resnet_lab.checkpoint import read_checkpoint
+    from resnet_lab.checkpoint import read_checkpoint, run_of
     from resnet_lab.training import build_all
 
     silence()
     checkpoint = read_checkpoint(stored.checkpoint) if stored.checkpoint.is_file() else None
     if checkpoint is None:
         raise UserError(f"{stored.checkpoint} is missing or damaged")
-    if checkpoint["callbacks"]["Curves"]["run"] != hash_of_run(record["config"]):
+    if run_of(checkpoint) != hash_of_run(record["config"]):
         raise UserError("the weights are not of the config in the record")
     torch.set_num_threads(min(record["threads"], MOST_THREADS))
     data, classifier = build_all(record["config"])

@@ -72,7 +72,7 @@ def source_of_run(run: Run) -> Source:
     Raises:
         UserError: there is no such run, or its weights are damaged or another run's.
     """
-    from resnet_lab.checkpoint import newest_whole
+    from resnet_lab.checkpoint import newest_whole, run_of
 
     config, status = run.record().get("config"), run.status()
     if status not in ("completed", "interrupted") or not isinstance(config, dict):
@@ -81,7 +81,7 @@ def source_of_run(run: Run) -> Source:
     if found is None:
         raise UserError(f"{run.checkpoint_path} is missing or damaged, and so is the one before it")
     path, checkpoint = found
-    if checkpoint["callbacks"]["Curves"]["run"] != hash_of_run(config):
+    if run_of(checkpoint) != hash_of_run(config):
         raise UserError(f"{path} is not of the config in {run.record_path}")
     note = f"the run is {status}; weights of iteration {checkpoint['global_step']} of {config['iterations']}\n"
     return Source(path, config["model"], config["data"], note)

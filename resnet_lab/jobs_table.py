@@ -29,7 +29,8 @@ class JobsTable:
 
     def __init__(self, jobs: Sequence[ShownJob]) -> None:
         self.jobs = jobs
-        self.console = Console(highlight=False)
+        # as they are: names and reasons may look like markup
+        self.console = Console(highlight=False, markup=False, emoji=False)
         self.told: dict[str, str] = {}
         self.drawn = 0.0
         # a run's name alone is not distinct in a sweep over experiments

@@ -22,14 +22,15 @@ from omegaconf import DictConfig
 from resnet_lab.checks import UserError
 from resnet_lab.compose import freeze
 from resnet_lab.jobs_table import JobsTable
-from resnet_lab.record import Run, add_to_plan, differences
+from resnet_lab.record import Run, add_to_plan, differences, no_space
 from resnet_lab.signals import EXIT_INTERRUPTED, handle_signals
 
 
 class Job:
     """One run of the sweep, as its launcher sees it.
 
-    `status` is waiting, running, stopping, completed, interrupted or failed.
+    `status` is waiting, in use (by another launch, for which it waits), running, stopping, completed, interrupted
+    or failed.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -80,7 +81,7 @@ class SweepLauncher(Launcher):
             # a run that is asked for twice is one job
             jobs = self._run(list({config["run_dir"]: config for config in configs}.values()))
         except (OSError, UserError, ValueError) as error:
-            sys.exit(f"resnet-lab: {error}")
+            sys.exit(f"resnet-lab: {no_space(error, getattr(error, 'filename', None)) or error}")
         if code := exit_code(jobs):
             sys.exit(code)
         of = {job.config["run_dir"]: job for job in jobs}

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_lab.checks import UserError, check_choice, check_positive
-from resnet_lab.compose import command, environment, prepare
+from resnet_lab.compose import InUse, command, environment, prepare
 from resnet_lab.files import open_plain
 from resnet_lab.launch import Job, SweepLauncher
 from resnet_lab.processes import CORES, devices, visible_gpus
+from resnet_lab.record import EXIT_IN_USE
 from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, held
 
 
@@ -24,10 +25,11 @@ class LocalJob(Job):
 
     def begin(self, place: int, extra: dict[str, str]) -> None:
         """Start the process, unless the run is complete or cannot be had."""
+        self.reason = ""
         try:
             run = prepare(self.config)
         except UserError as error:
-            self.status, self.reason = "failed", str(error)
+            self.status, self.reason = "in use" if isinstance(error, InUse) else "failed", str(error)
             return
         if run is None:
             self.status = "completed"
@@ -42,6 +44,14 @@ class LocalJob(Job):
             )
         self.place, self.status = place, "running"
 
+    def can_begin(self) -> bool:
+        """Whether it waits, and for nobody but us."""
+        if self.status not in ("waiting", "in use"):
+            return False
+        if owner := self.run.owner():
+            self.status, self.reason = "in use", f"by {owner}"
+        return owner is None
+
     def poll(self) -> None:
         """Note how it ended, if it has."""
         if self.process is None or (code := self.process.poll()) is None:
@@ -49,6 +59,8 @@ class LocalJob(Job):
         self.process, self.place = None, -1
         if code == 0:
             self.end("completed", "")
+        elif code == EXIT_IN_USE:
+            self.status = "in use"
         elif code == EXIT_INTERRUPTED:
             self.end("interrupted", "interrupted")
         else:
@@ -92,13 +104,14 @@ class PoolLauncher(SweepLauncher):
         for job in local if self.stopping else []:
             job.stop()
         for place, extra in enumerate(self.places):
-            waiting = [job for job in local if job.status == "waiting"]
-            if waiting and not self.stopping and place not in [job.place for job in local]:
-                waiting[0].begin(place, extra)
-                self.stopping |= waiting[0].status == "failed" and self.on_failure == "stop"
+            if self.stopping or place in [job.place for job in local]:
+                continue
+            if ready := next((job for job in local if job.can_begin()), None):
+                ready.begin(place, extra)
+                self.stopping |= ready.status == "failed" and self.on_failure == "stop"
 
     def finished(self, jobs: Sequence[Job]) -> bool:
-        return all(job.ended or (self.stopping and job.status == "waiting") for job in jobs)
+        return all(job.ended or (self.stopping and job.status in ("waiting", "in use")) for job in jobs)
 
 
 def share_out(trainer: dict[str, Any], n_jobs: int | None, jobs: int) -> list[dict[str, str]]:

@@ -41,6 +41,7 @@ from resnet_lab.files import (
 )
 from resnet_lab.text import one_line
 
+EXIT_IN_USE = 73  # of a launcher's job alone: another launch was faster
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RESERVE = 1 << 16  # bytes that the lock file holds for the record, should the disk fill up
 PATIENCE = 2.0  # seconds until a directory counts as in use
@@ -174,6 +175,17 @@ class Run:
         # a process that was killed could not say so
         return "interrupted" if status == "running" and self.owner() is None else status
 
+    def is_complete(self) -> bool:
+        """Whether the record says so and, of a training, the curve ends where the config says that it does."""
+        record = self.record()
+        config = record.get("config")
+        if record.get("status") != "completed" or not isinstance(config, dict):
+            return False
+        if config.get("job", "train") != "train":
+            return True
+        last = [int(row["step"]) for row in self.metrics()[-1:]]
+        return last == [record.get("iterations")] == [config.get("iterations")]
+
     def owner(self) -> str | None:
         """Who runs in this directory now, or None."""
         if not self.lock_path.exists():
@@ -299,6 +311,13 @@ def write_atomically(path: Path, *content: str | bytes | memoryview) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def no_space(error: Exception, where: object) -> str | None:
+    """What helps against a full disk, where that is what went wrong."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return None
+    return f"no space left for {where} ({type(error).__name__}: {error}); free some, and the same command goes on"
 
 
 def sync(descriptor: int) -> None:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
 from resnet_lab.processes import environments, rank, started_outside
-from resnet_lab.record import Run, hash_of, now
+from resnet_lab.record import EXIT_IN_USE, Run, hash_of, no_space, now
 from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
 # Seconds from a request to stop, or from the end of one process, until the others are killed; all ends within 20.
@@ -28,10 +28,12 @@ def main() -> None:
     handle_signals(lambda number, frame: requests.append(number))
     if PARENT in os.environ:
         end_with_parent(signal.SIGTERM, int(os.environ[PARENT]))
+    run = Run(sys.argv[1])
     try:
-        sys.exit(supervise(Run(sys.argv[1]), requests))
+        sys.exit(supervise(run, requests))
     except (OSError, UserError) as error:
-        sys.exit(f"resnet-lab: {error}")
+        print(f"resnet-lab: {no_space(error, run.directory) or error}", file=sys.stderr)
+        sys.exit(EXIT_IN_USE if isinstance(error, BlockingIOError) and PARENT in os.environ else 1)
     finally:
         ignore_signals()
 
@@ -42,7 +44,7 @@ def supervise(run: Run, requests: list[int]) -> int:
         return Processes(run, load(run), ()).wait(requests)
     with run.ownership() as lock:
         config = load(run)
-        if run.record().get("status") == "completed":
+        if run.is_complete():
             return 0
         run.remove_leftovers()
         run.update(status="running", error=None, traceback=None, config=config)

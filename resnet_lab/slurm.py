@@ -111,7 +111,7 @@ class SlurmLauncher(SweepLauncher):
         self.looked = time.monotonic()
 
     def _is_complete(self, job: SlurmJob) -> bool:
-        if job.run.status() == "completed" and not job.config["force"]:
+        if job.run.is_complete() and not job.config["force"]:
             job.status = "completed"
         return job.ended
 

@@ -24,7 +24,7 @@ from resnet_lab.activation_checkpointing import checkpoint_blocks
 from resnet_lab.build import build
 from resnet_lab.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.changes import history
-from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
+from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole, run_of
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.classifier import Classifier
 from resnet_lab.count import count_multiply_adds, count_parameters
@@ -32,7 +32,7 @@ from resnet_lab.data import ImageData
 from resnet_lab.kernels import kernels
 from resnet_lab.processes import devices, started_outside
 from resnet_lab.provenance import provenance
-from resnet_lab.record import Run, hash_of_run
+from resnet_lab.record import Run, hash_of_run, previous
 from resnet_lab.tensorboard import RunEvents
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ TRAINER_SETTINGS = {
     *("gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler"),
     *("check_val_every_n_epoch", "val_check_interval"),
 }
+
+# What a checkpoint must have for a run to be resumed from it.
+RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step")
 
 SMALL = 64  # pixels; of these an ImageNet stem leaves 16, and the stages an eighth of that
 
@@ -69,11 +72,25 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        of_processes = isinstance(error, RuntimeError) and "state_dict" not in str(error)
+        if checkpoint is None or of_processes or has_begun(trainer):
+            raise
+        raise UserError(
+            f"{checkpoint} has a checksum that holds, but no state of this run ({type(error).__name__}: {error}); "
+            "remove it to resume from the one before it, or start anew with force=true"
+        ) from error
     trainer.test(classifier, data, verbose=False)
     unreadable = data.unreadable_everywhere()
     if not trainer.is_global_zero:
         return {}
     return results(run, config["iterations"], trainer) | ({"unreadable": unreadable} if unreadable else {})
+
+
+def has_begun(trainer: Trainer) -> bool:
+    """Whether the training has, which is after the checkpoint was restored."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(callback.begun for callback in callbacks if isinstance(callback, StopAtIteration))
 
 
 def check_settings(config: dict[str, Any]) -> None:
@@ -197,15 +214,15 @@ def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]
     Raises:
         UserError: the checkpoint is of another run.
     """
-    found = newest_whole(run.checkpoint_path)
-    damaged = run.checkpoint_path.exists() and (found is None or found[0] != run.checkpoint_path)
-    if damaged:
-        log.warning(
-            "%s is damaged; %s", run.checkpoint_path, "taking the one before it" if found else "starting anew"
-        )
+    found = newest_whole(run.checkpoint_path, RESUMED)
+    for path in (run.checkpoint_path, previous(run.checkpoint_path)):
+        if found and path == found[0]:
+            break
+        if path.exists():
+            log.warning("%s is damaged; %s", path, f"resuming from {found[0]}" if found else "starting anew")
     if found is None:
         return None, 0
-    if found[1]["callbacks"]["Curves"]["run"] != hash_of_run(config):
+    if run_of(found[1]) != hash_of_run(config):
         raise UserError(f"{found[0]} is of another run; choose another run_name, or force=true to start anew")
     step = int(found[1]["global_step"])
     log.info("going on from iteration %d (%s)", step, found[0])

@@ -16,7 +16,7 @@ from resnet_lab.files import open_plain
 from resnet_lab.processes import rank
 from resnet_lab.provenance import provenance
 from resnet_lab.quiet import silence
-from resnet_lab.record import FULL, Run, now
+from resnet_lab.record import Run, no_space, now
 from resnet_lab.signals import (
     EXIT_INTERRUPTED,
     PARENT,
@@ -88,8 +88,8 @@ def execute(run: Run, config: dict[str, Any]) -> int:
 def explain(error: Exception, run: Run) -> str | None:
     """What went wrong and what helps against it, where that is known."""
     told = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError) and error.errno in FULL:
-        return f"no space left for {run.directory} ({told}); free some, and the same command goes on"
+    if full := no_space(error, run.directory):
+        return full
     if isinstance(error, MemoryError) or any(sign in told for sign in ("OutOfMemory", "can't allocate memory")):
         return f"out of memory ({told.splitlines()[0]}); try a smaller data.batch_size or more trainer.devices"
     return None

@@ -1,3 +1,5 @@
+import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -31,6 +33,26 @@ def test_a_damaged_one_is_refused_and_the_one_before_taken(tmp_path: Path, damag
     found = newest_whole(path)
     assert found is not None
     assert found[1]["global_step"] == 1
+
+
+@pytest.mark.parametrize("content", ["junk", "{}", "a list", "a folder", "a torch file cut off"])
+def test_what_only_its_checksum_makes_ours_is_passed_over(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "last.ckpt"
+    save(path, 1)
+    save(path, 2)
+    buffer = io.BytesIO()
+    torch.save({"{}": {}, "a list": [1]}.get(content, {"global_step": 9}), buffer)
+    raw = {"junk": b"junk", "a torch file cut off": buffer.getvalue()[:-300]}.get(content, buffer.getvalue())
+    path.unlink()
+    if content == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(hashlib.sha256(raw).digest() + raw)
+    found = newest_whole(path)
+    assert found is not None
+    assert found[1]["global_step"] == 1
+    save(path, 3)
+    assert newest_whole(path)[1]["global_step"] == 3  # type: ignore[index]
 
 
 def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

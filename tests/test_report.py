@@ -403,3 +403,16 @@ def test_a_damaged_line_of_what_is_committed_costs_its_own_run(tmp_path: Path, l
     write_report([tmp_path / "first"], tmp_path / "again")
     assert "plain-20" in (tmp_path / "again/report.md").read_text()
     assert "line 3 of runs.jsonl" in (tmp_path / "again/report.md").read_text()
+
+
+@pytest.mark.parametrize("begun", [".plan.lock", "plain-8/seed0/.lock"])
+def test_runs_that_have_only_just_begun_are_told_from_none(
+    tmp_path: Path, begun: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="there are no training runs"):
+        main([str(tmp_path)])
+    (tmp_path / begun).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / begun).touch()
+    with pytest.raises(SystemExit, match="75"):
+        main([str(tmp_path)])
+    assert "have only just begun" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """A run that goes on is the run that was begun."""
 
+import hashlib
+import io
 import os
 import re
 import signal
@@ -331,6 +333,58 @@ def test_a_launch_runs_its_own_config_or_none(tiny: Tiny, composed: Callable[...
     ended = subprocess.run(second, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "another launch has put its config into" in ended.stderr
+
+
+def test_a_record_that_only_says_completed_is_not_believed(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, config = tiny()
+    with monkeypatch.context() as patch:
+        end_at(4, "asked to stop", patch)
+        assert execute(run, config) == 75
+    for claim in ({"status": "completed"}, {"iterations": 6}):
+        run.update(**claim)
+        assert prepare(config) is not None
+        assert "says completed, but neither it nor the curve ends at the last iteration" in capsys.readouterr().err
+    assert execute(run, config) == 0
+    assert prepare(config) is None
+
+
+@pytest.mark.parametrize("forged", [{}, {"global_step": 5}, "states"])
+def test_a_forged_checkpoint_is_named_and_costs_no_more_than_itself(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture, forged: Any
+) -> None:
+    run, config = tiny()
+    assert execute(run, config) == 0
+    run.update(status="interrupted")
+    path = run.checkpoint_path
+    if forged == "states":  # of another net
+        found = newest_whole(path)
+        assert found is not None
+        forged = found[1] | {"state_dict": {}}
+    buffer = io.BytesIO()
+    torch.save(forged, buffer)
+    path.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    if "state_dict" in forged:
+        assert execute(run, config) == 1
+        assert re.search(r"last.ckpt has a checksum that holds, but no state of this run", run.record()["error"])
+        assert run.record()["traceback"] is None
+        path.unlink()
+    assert execute(run, config) == 0
+    assert "state_dict" in forged or f"{path} is damaged; resuming from" in caplog.text
+    assert int(run.metrics()[-1]["step"]) == 6
+
+
+@pytest.mark.parametrize(("number", "told"), [(28, "no space left for .*; free some"), (30, "set output_root to")])
+def test_what_helps_where_a_run_cannot_begin(
+    composed: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("resnet_lab.record.write_atomically", fail)
+    with pytest.raises(UserError, match=told):
+        prepare(composed(*TINY))
 
 
 def test_what_force_began_goes_on(tiny: Tiny) -> None:

@@ -35,8 +35,9 @@ from resnet_lab.report.committed import NAME, read_committed, runs_jsonl
 from resnet_lab.report.costs import draw_costs
 from resnet_lab.report.figure import draw
 from resnet_lab.report.page import page
-from resnet_lab.report.results import read_results
+from resnet_lab.report.results import NotYet, read_results
 from resnet_lab.report.tables import markdown, results_csv
+from resnet_lab.signals import EXIT_INTERRUPTED
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--output is needed where PATH is not one folder")
     try:
         print(one_line(write_report(options.paths, options.output or options.paths[0]), LONGEST_MESSAGE))
+    except NotYet as error:
+        print(one_line(f"resnet-lab-report: {error}", LONGEST_MESSAGE), file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     except (OSError, UserError, ValueError) as error:
         sys.exit(one_line(f"resnet-lab-report: {error}", LONGEST_MESSAGE))
 

@@ -158,12 +158,17 @@ def deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+class NotYet(ValueError):
+    """There is nothing to report, as the first runs have only just begun."""
+
+
 def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]] = lambda path: []) -> Study:
     """All training runs under the paths, and those that a sweep planned and that are not there.
 
     `committed` reads those of a folder that has no run directories.
 
     Raises:
+        NotYet: the first of them have only just begun.
         ValueError: there are none.
     """
     paths = list(paths)
@@ -180,7 +185,10 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
         print(one_line(f"{file} is left out: {reason}"), file=sys.stderr)
     results = mark_twins([result for result in results if result.config.get("job", "train") == "train"])
     if not results:
-        raise ValueError(f"there are no training runs in {', '.join(map(str, paths))}")
+        where = ", ".join(map(str, paths))
+        if any(next(path.rglob(name), None) for path in paths for name in (".plan.lock", ".lock")):
+            raise NotYet(f"the runs in {where} have only just begun, and none has a record yet; try again")
+        raise ValueError(f"there are no training runs in {where}")
     return Study(results, group(results), ensembles, left_out)
 
 
