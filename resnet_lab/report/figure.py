@@ -95,7 +95,7 @@ def is_step(value: object) -> bool:
 def legend(study: Study) -> list[Line2D]:
     """Each net once, or each depth where it has the same colour in all panels; and what the lines mean."""
     names: dict[str, str] = {}
-    for group in study.groups:
+    for group in (g for g in study.groups if any(result.curve.steps for result in g.results)):
         name = f"{group.depth} layers" if group.depth and not study.several_models else group.name
         names.setdefault(name, colour(study, group))
     shown = list(names.items())[:MOST_NAMES]

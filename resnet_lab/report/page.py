@@ -9,7 +9,7 @@ from typing import Any
 
 from resnet_lab.report.by_depth import has_depths
 from resnet_lab.report.evaluations import evaluation_tables
-from resnet_lab.report.figure import panel, panels, top
+from resnet_lab.report.figure import BAND_FROM, panel, panels, top
 from resnet_lab.report.results import CURVES, Group, Study
 from resnet_lab.report.style import colour
 from resnet_lab.report.tables import NOTE, group_rows, problem_rows, provenance
@@ -94,11 +94,19 @@ def net(study: Study, group: Group) -> dict[str, Any]:
         "name": group.name,
         "panel": panel(study, group),
         "colour": colour(study, group),
-        "dash": "",
         "seeds": len(group.completed) or len(group.results),
     }
+    singles = group.completed if 1 < len(group.completed) < BAND_FROM else []
     for key in CURVES:
         steps, means, deviations = group.mean_curve(key)
         drawn["steps"] = steps
-        drawn[key] = {"mean": [round(m, 3) for m in means], "std": [round(d, 3) for d in deviations]}
+        drawn[key] = {
+            "mean": rounded(means),
+            "std": rounded(deviations),
+            "singles": [{"steps": r.curve.steps, "errors": rounded(getattr(r.curve, key))} for r in singles],
+        }
     return drawn
+
+
+def rounded(errors: list[float]) -> list[float]:
+    return [round(error, 3) for error in errors]

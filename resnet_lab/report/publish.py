@@ -1,8 +1,8 @@
 """Numbers of committed experiments in the READMEs, generated and never typed.
 
-`python -m resnet_lab.report.publish` writes them into the READMEs of the checkout that it is called in: what stands
-between `<!-- train_error digits_degradation -->` and `<!-- / -->` are the final training errors of
-experiments/digits_degradation. Other words for `train_error` are the keys of WHAT.
+`python -m resnet_lab.report.publish` writes them into the READMEs of the checkout that it is called in. What
+stands between `<!-- train_error digits_degradation -->` and `<!-- / -->` are the final training errors of
+experiments/digits_degradation; other words for `train_error` are the keys of WHAT.
 """
 
 import re

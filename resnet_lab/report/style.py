@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -15,8 +16,8 @@ from resnet_lab.report.results import Group, Study
 # Okabe and Ito (2008): told apart by people of every colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 KINDS = {"none": "#D55E00", "A": "#0072B2", "B": "#009E73", "C": "#CC79A7"}
-# The depths of the paper's CIFAR nets are evenly spaced in colour; others lie between them.
-DEPTHS = (8, 14, 20, 32, 44, 56, 110, 1202)
+# Where each depth lies on a sequential map, those of the paper's CIFAR nets far apart; others lie between them.
+PLACES = {8: 0.0, 20: 0.2, 32: 0.4, 44: 0.6, 56: 0.8, 110: 0.9, 1202: 1.0}
 
 
 def colour(study: Study, group: Group) -> str:
@@ -28,11 +29,8 @@ def colour(study: Study, group: Group) -> str:
 
 
 def depth_colour(depth: int) -> str:
-    known = [math.log(d) for d in DEPTHS]
-    at = min(max(math.log(depth), known[0]), known[-1])
-    below = max(i for i in range(len(known) - 1) if known[i] <= at)
-    place = below + (at - known[below]) / (known[below + 1] - known[below])
-    return to_hex(matplotlib.colormaps["viridis"](0.9 * place / (len(known) - 1)))
+    place = float(np.interp(math.log(max(depth, 1)), [math.log(known) for known in PLACES], list(PLACES.values())))
+    return to_hex(matplotlib.colormaps["viridis"](0.95 * place))
 
 
 def save(figure: Figure, path: Path) -> None:
