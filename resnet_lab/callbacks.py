@@ -232,7 +232,7 @@ class SaveLast(Pause, Checkpoint):
 class Curves(Callback):
     """Writes each evaluation to metrics.csv, TensorBoard and the log.
 
-    A value at step s was measured after s optimizer steps.
+    A value at step s was measured after s optimizer steps; `lr` is the rate of the last of them.
     """
 
     def __init__(self, run: Run, config: dict[str, Any], hyperparameters: dict[str, Any]) -> None:
@@ -241,6 +241,7 @@ class Curves(Callback):
         self.evaluations = 0
         self.images_per_second = 0.0
         self.rows: str | None = ""  # the checksum of the evaluations
+        self.lr = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -248,11 +249,13 @@ class Curves(Callback):
             "rows": self.rows,
             "run": hash_of_run(self.config),
             "images_per_second": self.images_per_second,
+            "lr": self.lr,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.evaluations, self.rows = state["evaluations"], state.get("rows")
         self.images_per_second = state.get("images_per_second", 0.0)
+        self.lr = state.get("lr", 0.0)
 
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
@@ -263,6 +266,10 @@ class Curves(Callback):
             tags = dict.fromkeys(("train/error", "val/error", "test/error"), 0.0)
             for summary in hparams(self.hyperparameters, tags):  # type: ignore[no-untyped-call]
                 writer._get_file_writer().add_summary(summary)
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        # by the time of the evaluation the schedule has set the next iteration's
+        self.lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_validation_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         if trainer.state.fn != "fit":
@@ -307,21 +314,20 @@ class Curves(Callback):
 
     def _write(self, trainer: Trainer) -> None:
         measured = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
-        lr = trainer.optimizers[0].param_groups[0]["lr"]
         errors = {tag: value for tag, value in measured.items() if tag.startswith(("train/", "val/"))}
-        row = {"step": trainer.global_step, "epoch": trainer.current_epoch, "lr": lr}
+        row = {"step": trainer.global_step, "epoch": trainer.current_epoch, "lr": self.lr}
         row |= {tag.replace("/", "_"): value for tag, value in errors.items()}
         row["images_per_second"] = round(self.images_per_second, 1)
         self.run.append_metrics(row)
         self.rows = chained(self.rows or "", row)
-        self._log(trainer, errors | {"lr": lr, "perf/images_per_second": self.images_per_second})
+        self._log(trainer, errors | {"lr": self.lr, "perf/images_per_second": self.images_per_second})
         log.info(
             "iteration %d/%s: train error %.2f %%, val error %.2f %%, lr %g, %.0f images/s",
             trainer.global_step,
             self.config["iterations"],
             measured["train/error"],
             measured["val/error"],
-            lr,
+            self.lr,
             self.images_per_second,
         )
 

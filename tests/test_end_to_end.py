@@ -21,6 +21,7 @@ from test_data import write_cifar10
 from resnet_lab.checkpoint import read_checkpoint
 from resnet_lab.eval import Stored, hold_against_record
 from resnet_lab.record import Run
+from resnet_lab.speeds import read_rounds, table
 from resnet_lab.worker import execute
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -155,10 +156,15 @@ def test_stored_weights_give_the_recorded_errors(tiny: Tiny, capsys: pytest.Capt
     assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is None
 
 
-def test_the_schedule_counts_iterations(tiny: Tiny) -> None:
-    run, config = tiny("schedule.milestones=[3,5]", "optimizer.lr=0.1")
+def test_the_schedule_counts_iterations_and_a_row_has_the_rate_of_its_last(tiny: Tiny) -> None:
+    every_iteration = ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=1")
+    run, config = tiny("schedule.milestones=[3,5]", "optimizer.lr=0.1", *every_iteration)
     assert execute(run, config) == 0
-    assert [float(row["lr"]) for row in run.metrics()] == pytest.approx([0.01, 0.001])
+    by_step = {int(row["step"]): float(row["lr"]) for row in run.metrics()}
+    # three iterations before the first milestone, two between them
+    assert by_step == pytest.approx({1: 0.1, 2: 0.1, 3: 0.1, 4: 0.01, 5: 0.01, 6: 0.001})
+    shown = EventAccumulator(str(run.directory)).Reload()
+    assert {p.step: p.value for p in shown.Scalars("lr")} == pytest.approx(by_step)
 
 
 @pytest.mark.parametrize("schedule", ["multistep_warmup", "plateau", "cosine", "constant"])
@@ -350,4 +356,6 @@ def test_throughput_measures_all_three(resnet_lab: Call, tmp_path: Path) -> None
     ratios = only_run(tmp_path).record()["ratios"]
     assert all(0 < ratio["min"] <= ratio["median"] <= ratio["max"] for ratio in ratios.values())
     assert set(ratios) == {"fit / bare loop", "fit / usual loader"}
+    folder = only_run(tmp_path).directory
+    assert table(read_rounds((folder / "rounds.csv").read_text())) == (folder / "throughput.md").read_text()
     assert "usual loader" in ended.stdout
