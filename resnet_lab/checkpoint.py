@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
+from resnet_lab.files import check_not_packed
 from resnet_lab.record import previous, sync
 
 
@@ -68,9 +69,10 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """The checkpoint on the CPU, or None if it is cut off, altered or not one of ours."""
     if not is_whole(path):
         return None
-    content = io.BytesIO(path.read_bytes()[32:])
+    content = path.read_bytes()[32:]
     try:
-        checkpoint: Any = torch.load(content, map_location="cpu", weights_only=True)
+        check_not_packed(path, content)
+        checkpoint: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch raises all kinds over a file that only its checksum makes one of ours
         return None
     return checkpoint if isinstance(checkpoint, dict) and "global_step" in checkpoint else None

@@ -1,9 +1,11 @@
 """Files in folders that others may have filled: read within limits, opened through no link."""
 
 import errno
+import io
 import json
 import os
 import stat
+import zipfile
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -33,6 +35,29 @@ def open_regular(path: Path) -> BufferedReader:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     check_regular(path, descriptor)
     return open(descriptor, "rb")
+
+
+def check_not_packed(path: Path, content: bytes) -> None:
+    """Refuse content for torch.load that takes far more memory than its own size; torch.save packs nothing.
+
+    Raises:
+        UserError: it is a ZIP archive that is damaged, has compressed files, or more in them than its own bytes;
+            or it asks for an array of any length.
+    """
+    packed = b"bytearray" in content  # which torch.load would make of any length
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                entries = archive.infolist()
+        except Exception as error:  # whatever a file that somebody made up leads to
+            raise UserError(f"{path} is a damaged ZIP archive ({error!r:.80})") from error
+        packed |= any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        packed |= sum(entry.file_size for entry in entries) > len(content)
+    if packed:
+        raise UserError(
+            f"{path} would unpack to more than its own {len(content)} bytes, and is not opened; save "
+            "net.state_dict() with torch.save, tensors only"
+        )
 
 
 def read_json(path: Path) -> Any:

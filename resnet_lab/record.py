@@ -2,7 +2,7 @@
 
 outputs/<experiment_name>/<run_name>/seed<k>/
     record.json        what ran, how it ended, final errors
-    metrics.csv        a row per evaluation
+    metrics.csv        one row per evaluation, after `step` iterations; `lr` is the rate of the last of them
     checkpoints/       last.ckpt and the one before it
     train.log  .hydra/ TensorBoard's events
 
@@ -54,7 +54,7 @@ MOST_EVALUATIONS = 1_000  # in one file
 UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
     "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"},
-    "data": {"root", "num_workers", "prefetch", "allow_unreadable"},
+    "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
 }
 

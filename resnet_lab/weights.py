@@ -13,6 +13,7 @@ from torchvision.models import VGG, AlexNet, GoogLeNet
 
 from resnet_lab.checkpoint import is_whole
 from resnet_lab.checks import UserError, check_choice, library
+from resnet_lab.files import check_not_packed
 from resnet_lab.layouts import (
     TO_OURS,
     TO_TORCHVISIONS,
@@ -102,8 +103,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     safe = library("safetensors.torch", path.name) if path.suffix == ".safetensors" else None
     try:
         content = path.read_bytes()[32 if is_whole(path) else 0 :]
+        check_not_packed(path, content)
         with warnings.catch_warnings(action="ignore"):
             found = safe.load(content) if safe else torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever a file that somebody made up leads to

@@ -1,6 +1,7 @@
 import gzip
 import multiprocessing
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def write_cifar10(root: Path, per_file: int = 12) -> None:
 
 
 def test_digits_are_in_the_wheel() -> None:
-    data = Digits(root="/nowhere", batch_size=64)
+    data = Digits(root="", batch_size=64)
     data.prepare()
     train = data.train_images()
     assert train.pixels.shape == (1437, 1, 8, 8)
@@ -71,6 +72,48 @@ def test_a_bad_file_is_named_with_the_remedy(tmp_path: Path, damage: str) -> Non
         path.write_bytes(b"<html>" if damage == "not idx" else raw[:-3])
     with pytest.raises(UserError, match=rf"{path.name.removesuffix('.gz')}.*(delete it|put the file there)"):
         FashionMNIST(root=str(tmp_path)).prepare()
+
+
+def bomb(path: Path, shape: tuple[int, ...], content: int) -> None:
+    """An IDX file in .gz that claims a shape and has so many bytes of zeros."""
+    header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(content >> 20):
+            file.write(bytes(1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        # 200 MB behind an honest, a boasting, a misshapen and an understating header
+        ((267493, 28, 28), r"claims to have 267493 items, more than data.max_images=60000, and is not unpacked"),
+        ((4_000_000_000, 28, 28), "claims to have 4000000000 items, more than data.max_images=60000"),
+        ((1, 14483, 14483), r"has images of \[14483, 14483\] pixels instead of \[28, 28\]; delete it"),
+        ((200 << 20,), "is not an IDX file of bytes in 3 dimensions"),
+        ((30, 28, 28), r"does not hold as many bytes as its shape \[30, 28, 28\] says"),
+    ],
+)
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
+    write_mnist(tmp_path, ".gz")
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    bomb(path, shape, 200 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=rf"{path.name} .*{message}"):
+            FashionMNIST(root=str(tmp_path)).prepare()
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_images_than_the_known_dataset_are_a_setting(tmp_path: Path) -> None:
+    write_mnist(tmp_path, ".gz")
+    with pytest.raises(UserError, match=r"train-images.* more than data.max_images=29"):
+        MNIST(root=str(tmp_path), max_images=29).prepare()
+    MNIST(root=str(tmp_path), max_images=30).prepare()
+    with pytest.raises(ValueError, match="max_images must be a positive integer, got 0"):
+        MNIST(root=str(tmp_path), max_images=0)
 
 
 def test_cifar10_in_its_binary_format(tmp_path: Path) -> None:
@@ -146,7 +189,14 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path: Path) ->
 
     with pytest.raises(UserError, match=r"Pictures is not in .*no route to host.*data=digits"):
         download("Pictures", tmp_path, "Pictures", fetch)
-    assert not list(tmp_path.glob("*Pictures*/*"))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="no route to host"):
+        download("Pictures", tmp_path / "new/folders", "Pictures", fetch)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="no route to host"):
+        download("Pictures", tmp_path / "mine", "Pictures", fetch)
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
 
 
 def test_the_mean_is_of_the_training_images_alone() -> None:

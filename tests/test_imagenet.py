@@ -1,6 +1,8 @@
-"""Folders of JPEGs: real pictures of Fashion-MNIST or random ones, written in different sizes."""
+"""Folders of JPEGs: scikit-learn's digits, written in different sizes."""
 
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from resnet_lab.checks import UserError
-from resnet_lab.data import FashionMNIST, ImageNet
+from resnet_lab.data import Digits, ImageNet
 from resnet_lab.data.batches import Request
 from resnet_lab.data.imagenet import read_image
 from resnet_lab.data.views import RandomCrop
@@ -22,17 +24,11 @@ from resnet_lab.data.views import RandomCrop
 SMALL = ["data=imagenet", "data.image_size=16", "data.shorter_side=[18,30]", "data.eval_shorter_side=18"]
 SMALL += ["data.batch_size=8", "data.num_workers=1", "model=cifar_resnet", "model.depth=8", "model.width=4"]
 SMALL += ["iterations=4", "runtime.threads=1"]
-PACKAGED = Path("/usr/share/datasets/fashion-mnist")
 
 
 def pictures() -> tuple[torch.Tensor, torch.Tensor]:
-    """Fashion-MNIST where the distribution has it, noise elsewhere."""
-    if PACKAGED.exists():
-        data = FashionMNIST(root=str(PACKAGED))
-        data.prepare()
-        return data.train_images().pixels[:400, 0], data.train_images().labels[:400]
-    random = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (400, 28, 28), dtype=torch.uint8, generator=random), torch.arange(400) % 10
+    train, _ = Digits(root="").load()
+    return train.pixels[:400, 0], train.labels[:400]
 
 
 @pytest.fixture
@@ -208,7 +204,7 @@ def test_odd_images_are_read_and_links_to_nowhere_are_not(tree: Path) -> None:
     """One pixel wide or high, and far longer than wide; what is no image by its name is left out."""
     for name, size in (("thin", (1, 40)), ("flat", (40, 1)), ("long", (3000, 2))):
         Image.new("RGB", size).save(tree / f"train/class0/{name}.png")
-    (tree / "train/class0/nowhere.JPEG").symlink_to("/nonexistent")
+    (tree / "train/class0/nowhere.JPEG").symlink_to(tree / "nowhere")
     (tree / "train/class0/readme.txt").write_text("no image")
     data = imagenet(tree, allow_unreadable=True)
     assert len(data.train_images().labels) == 28
@@ -217,7 +213,43 @@ def test_odd_images_are_read_and_links_to_nowhere_are_not(tree: Path) -> None:
         assert batch.images.shape == (27, 3, 16, 16)
         assert len(batch.unreadable) == 1
         assert "nowhere.JPEG" in batch.unreadable[0]
-    assert read_image(str(tree / "train/class0/long.png")).shape == (3, 2, 32)
+    assert read_image(str(tree / "train/class0/long.png"), 6000).shape == (3, 2, 32)
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG of one colour that says it is so large; its pixels are not there."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
+    packed = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "train/class1/3.JPEG").write_bytes(header_of_png(30000, 30000))
+    message = r"class1/3\.JPEG \(30000x30000 is more than data\.max_pixels=100000000\); .*allow_unreadable"
+    with pytest.raises(UserError, match=message):
+        imagenet(tree)
+    assert len(imagenet(tree, allow_unreadable=True).unreadable) == 1
+    Image.new("RGB", (50, 40)).save(tree / "train/class1/3.JPEG", "PNG")
+    assert read_image(str(tree / "train/class1/3.JPEG"), 2000).shape == (3, 40, 50)
+    with pytest.raises(ValueError, match=r"50x40 is more than data.max_pixels=1999"):
+        read_image(str(tree / "train/class1/3.JPEG"), 1999)
+    with pytest.raises(ValueError, match="max_pixels must be a positive integer, got 0"):
+        imagenet(tree, max_pixels=0)
+    assert Image.MAX_IMAGE_PIXELS  # Pillow's own limit stands for others
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP"])
+def test_of_several_pictures_in_a_file_none_is_decoded(tmp_path: Path, form: str) -> None:
+    pictures = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
+    path = tmp_path / f"moving.{form.lower()}"
+    pictures[0].save(path, form, save_all=True, append_images=pictures[1:])
+    with pytest.raises(ValueError, match="several pictures in one file"):
+        read_image(str(path), 100)
+    pictures[0].save(path, form)
+    assert read_image(str(path), 100).shape == (3, 9, 9)
 
 
 @pytest.mark.slow

@@ -192,7 +192,7 @@ MUTATIONS = [
     ("runtime.compile=true", "compile=True (was False)"),
 ]
 COSMETIC = [
-    *("data.num_workers=1", "data.root=/tmp", "runtime.huge_pages=false", "runtime.save_every=9"),
+    *("data.num_workers=1", "data.root=elsewhere", "runtime.huge_pages=false", "runtime.save_every=9"),
     *("runtime.timeout=9", "runtime.threads=null", "+trainer.profiler=simple"),
 ]
 

@@ -1,9 +1,11 @@
 """Weights in and out: each file computes what its net computed, or is refused in a sentence."""
 
+import hashlib
 import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab import onnx_form, weights
+from resnet_lab.checkpoint import read_checkpoint
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, check_keys, to_plain
 from resnet_lab.eval import perform as evaluate
@@ -225,6 +228,45 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "shortcut": lambda s: {name.replace("downsample", "shortcut"): tensor for name, tensor in s.items()},
     "linear": lambda s: {name.replace("fc.", "linear."): tensor for name, tensor in s.items()},
 }
+
+
+def repacked(path: Path, compression: int = zipfile.ZIP_STORED, more: int = 0) -> Path:
+    """The same archive with its files compressed, or with an entry of so many bytes more."""
+    with zipfile.ZipFile(path) as archive:
+        files = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        if more:
+            archive.writestr("more", bytes(more), zipfile.ZIP_DEFLATED)
+    return path
+
+
+class AsLongAsYouLike:
+    def __reduce__(self) -> Any:
+        return bytearray, (1 << 20,)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: repacked(saved({"global_step": 1}, path), zipfile.ZIP_DEFLATED),
+        lambda path: repacked(saved({"global_step": 1}, path), more=1 << 24),
+        lambda path: saved({"global_step": AsLongAsYouLike()}, path),
+        lambda path: saved({"global_step": AsLongAsYouLike()}, path, _use_new_zipfile_serialization=False),
+    ],
+)
+def test_a_file_that_would_unpack_to_more_is_not_opened(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = make(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth would unpack to more than its own \d+ bytes"):
+        load_weights(small(), path)
+    content = path.read_bytes()
+    path.write_bytes(hashlib.sha256(content).digest() + content)
+    assert read_checkpoint(path) is None
+
+
+def test_an_archive_that_is_repacked_and_not_compressed_is_read(tmp_path: Path) -> None:
+    load_weights(small(), repacked(saved(small().state_dict(), tmp_path / "w.pth")))
 
 
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)

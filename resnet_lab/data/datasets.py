@@ -34,10 +34,19 @@ class MNIST(ImagesInMemory):
 
     Takes the IDX files (plain or .gz) from `root/MNIST/raw`, as torchvision lays them, or from root
     itself, as distributions package them; downloads them otherwise.
+
+    Args:
+        max_images: of one file; one whose header claims more is not unpacked.
+        settings: those of every dataset in memory.
     """
 
     in_channels, num_classes, image_size = 1, 10, 28
     source: ClassVar[type] = torchvision_datasets.MNIST
+
+    def __init__(self, max_images: int = 60_000, **settings: Any) -> None:
+        super().__init__(**settings)
+        check_positive(max_images=max_images)
+        self.max_images = max_images
 
     def load(self) -> tuple[Images, Images]:
         folder = self.root / self.source.__name__ / "raw"
@@ -46,7 +55,9 @@ class MNIST(ImagesInMemory):
         elif not folder.parent.exists():
             name = self.source.__name__
             download(name, self.root, name, lambda root: self.source(root, download=True))
-        return tuple(read_idx_images(folder, part, self.num_classes) for part in ("train", "t10k"))  # type: ignore[return-value]
+        size, classes, most = self.image_size, self.num_classes, self.max_images
+        train, test = (read_idx_images(folder, part, size, classes, most) for part in ("train", "t10k"))
+        return train, test
 
 
 class FashionMNIST(MNIST):

@@ -1,9 +1,11 @@
 """Reading and downloading the files of the datasets. Errors name the file and the remedy."""
 
+import contextlib
 import gzip
 import math
 import os
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,17 +23,29 @@ def download(name: str, root: Path, folder: str, fetch: Callable[[str], object])
     """Have `fetch(root)` put `folder` under root, once, however many processes ask for it.
 
     The download goes beside its place and moves there whole, so that an interrupted one leaves nothing
-    that looks complete.
+    that looks complete. One that fails leaves nothing at all, neither the lock nor folders above it.
+
+    Raises:
+        UserError: it fails.
     """
+    made = [path for path in (root, *root.parents) if not path.exists()]
+    lock = root / f".{folder}.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{folder}.lock"):
+        with FileLock(lock):
             if (root / folder).exists():
                 return
-            with tempfile.TemporaryDirectory(prefix=f".{folder}-", dir=root) as beside:
-                fetch(beside)
-                os.replace(Path(beside) / folder, root / folder)
+            try:
+                with tempfile.TemporaryDirectory(prefix=f".{folder}-", dir=root) as beside:
+                    fetch(beside)
+                    os.replace(Path(beside) / folder, root / folder)
+            except BaseException:
+                lock.unlink(missing_ok=True)  # while it is held: who waits for it looks whether it is still there
+                raise
     except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):  # another process has something there
+            for path in made:
+                path.rmdir()
         raise UserError(
             f"{name} is not in {root} and could not be downloaded ({error}); put its files there, set "
             "data.root to a folder that has them, or take data=digits, which needs no download"
@@ -42,29 +56,47 @@ def corrupted(path: Path, what: str) -> UserError:
     return UserError(f"{path} {what}; delete it and run again to download it, or put a good copy there")
 
 
-def read_idx(folder: Path, name: str) -> Tensor:
-    """The uint8 array of one IDX file (MNIST's format), plain or as .gz."""
+def read_idx(folder: Path, name: str, item: tuple[int, ...], most: int) -> Tensor:
+    """The uint8 array (N, *item) of one IDX file (MNIST's format), plain or as .gz.
+
+    No more is unpacked than its header claims, and a header that claims more than `most` items is refused.
+    """
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
     if path is None:
         raise UserError(f"{folder / name} is missing (looked for it with .gz, too); put the file there")
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
-        raise corrupted(path, f"cannot be decompressed ({error})") from error
-    dimensions = raw[3] if len(raw) > 3 and raw[:3] == b"\x00\x00\x08" else 0
-    start = 4 + 4 * dimensions
-    shape = [int.from_bytes(raw[at : at + 4], "big") for at in range(4, start, 4)]
-    if not dimensions or len(raw) - start != math.prod(shape):
-        raise corrupted(path, f"is no whole IDX file of bytes: {len(raw)} bytes, shape {shape}")
-    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy())
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            shape = idx_shape(path, file.read(8 + 4 * len(item)), item, most)
+            raw = file.read(math.prod(shape) + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise corrupted(path, f"cannot be read ({error})") from error
+    if len(raw) != math.prod(shape):
+        raise corrupted(path, f"does not hold as many bytes as its shape {list(shape)} says")
+    return torch.from_numpy(np.frombuffer(raw, np.uint8).reshape(shape).copy())
 
 
-def read_idx_images(folder: Path, prefix: str, num_classes: int) -> Images:
-    """The images and labels of `<prefix>-images-idx3-ubyte` and `<prefix>-labels-idx1-ubyte`."""
-    pixels = read_idx(folder, f"{prefix}-images-idx3-ubyte")
-    labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte")
+def idx_shape(path: Path, header: bytes, item: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """(N, *item), as the header of an IDX file of bytes says."""
+    dimensions = 1 + len(item)
+    shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, 4 + 4 * dimensions, 4))
+    if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
+        raise corrupted(path, f"is not an IDX file of bytes in {dimensions} dimensions")
+    if shape[1:] != item:
+        raise corrupted(path, f"has images of {list(shape[1:])} pixels instead of {list(item)}")
+    if shape[0] > most:
+        raise UserError(
+            f"{path} claims to have {shape[0]} items, more than data.max_images={most}, and is not unpacked; "
+            "put the right file there, or set data.max_images if it is right"
+        )
+    return shape
+
+
+def read_idx_images(folder: Path, prefix: str, size: int, num_classes: int, most: int) -> Images:
+    """At most so many images and labels of `<prefix>-images-idx3-ubyte` and `<prefix>-labels-idx1-ubyte`."""
+    pixels = read_idx(folder, f"{prefix}-images-idx3-ubyte", (size, size), most)
+    labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte", (), most)
     labels_path = folder / f"{prefix}-labels-idx1-ubyte"
-    if not len(labels) or pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels):
+    if not len(labels) or len(pixels) != len(labels):
         raise corrupted(labels_path, f"has shape {list(labels.shape)}, the images {list(pixels.shape)}")
     check_labels(labels_path, labels, num_classes)
     return Images(pixels[:, None], labels.long())

@@ -32,6 +32,7 @@ class ImageFolder(ImagesInMemory):
         in_channels: 1 for grey, 3 for colour; None for that of the first image, and a colour image among grey ones
             is refused.
         num_classes: how many there must be; None for as many as there are folders.
+        max_pixels: of one image; one whose header says more is not decoded, and is refused.
         settings: those of images in memory.
 
     Raises:
@@ -45,9 +46,12 @@ class ImageFolder(ImagesInMemory):
         image_size: int | None = None,
         in_channels: int | None = None,
         num_classes: int | None = None,
+        max_pixels: int = 100_000_000,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        check_positive(max_pixels=max_pixels)
+        self.max_pixels = max_pixels
         if image_size is not None:
             check_positive(image_size=image_size)
         if num_classes is not None:
@@ -82,7 +86,7 @@ class ImageFolder(ImagesInMemory):
         check_decoder()
         folder = self.root / "train"
         path = folder / (name := class_folders(folder)[0]) / files_of(folder / name)[0]
-        channels, height, width = decoded(path, read(path), "UNCHANGED").shape
+        channels, height, width = self._decoded(path, read(path), "UNCHANGED").shape
         if height != width and not self.resizes:
             raise UserError(
                 f"{one_line(path)} is {width} pixels wide and {height} high, and images must be square; set "
@@ -105,7 +109,7 @@ class ImageFolder(ImagesInMemory):
 
     def _pixels(self, path: Path, content: Any) -> Tensor:
         if self.in_channels == 1 and not self.converts:
-            image = decoded(path, content, "UNCHANGED")
+            image = self._decoded(path, content, "UNCHANGED")
             if len(image) > 2:
                 raise UserError(
                     f"{one_line(path)} is in colour, where the first image is grey; set data.in_channels=3, or "
@@ -113,7 +117,7 @@ class ImageFolder(ImagesInMemory):
                 )
             image = image[:1]  # without transparency
         else:
-            image = decoded(path, content, MODES[self.in_channels])
+            image = self._decoded(path, content, MODES[self.in_channels])
         size = [self.image_size, self.image_size]
         if self.resizes:
             resized: Tensor = T.resize(image, size, antialias=True)
@@ -124,6 +128,14 @@ class ImageFolder(ImagesInMemory):
                 f"{size[0]} and {size[0]}; set data.image_size={size[0]} to resize all of them, or remove it"
             )
         return image
+
+    def _decoded(self, path: Path, content: Any, mode: Literal["GRAY", "RGB", "UNCHANGED"]) -> Tensor:
+        try:
+            return decode(content, self.max_pixels, mode)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{one_line(path)} cannot be read ({one_line(reason(error))}); mend or remove it"
+            ) from error
 
     def _check_classes(self, parts: tuple[str, str], classes: list[str], others: list[str]) -> None:
         if different := sorted(set(classes) ^ set(others)):
@@ -137,15 +149,6 @@ class ImageFolder(ImagesInMemory):
                 f"data.num_classes={self.num_classes}, but {self.root}/train has {len(classes)} folders; set "
                 f"data.num_classes={len(classes)} or null"
             )
-
-
-def decoded(path: Path, content: Any, mode: Literal["GRAY", "RGB", "UNCHANGED"]) -> Tensor:
-    try:
-        return decode(content, mode)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{one_line(path)} cannot be read ({one_line(reason(error))}); mend or remove it"
-        ) from error
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:

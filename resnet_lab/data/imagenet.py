@@ -3,15 +3,18 @@
 import contextlib
 import hashlib
 import importlib
+import io
 import os
 import re
 import statistics
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import DatasetFolder
@@ -23,6 +26,7 @@ from resnet_lab.data.module import ImageData, log, split
 from resnet_lab.data.views import CenterCrop, RandomCrop
 from resnet_lab.text import one_line
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 LONGEST = 16  # times as long as wide; of longer images the middle is taken
 WIDEST = 4  # times image_size; crops of images resized to a longer side show less than a sixteenth of them
@@ -64,6 +68,7 @@ class ImageNet(ImageData):
         colour: standard deviation of the multiples of the principal components; 0 for none.
         num_classes: how many there must be; None for as many as there are folders.
         statistics_images: how many training images the mean and the components are taken from.
+        max_pixels: of one image; one whose header says more is not decoded and cannot be read.
         allow_unreadable: leave out images that cannot be read, and name them in the record; they end the run
             otherwise.
         prefetch: batches that each loader process has ready.
@@ -86,6 +91,7 @@ class ImageNet(ImageData):
         colour: float = 0.1,
         num_classes: int | None = None,
         statistics_images: int = 10000,
+        max_pixels: int = 100_000_000,
         allow_unreadable: bool = False,
         prefetch: int = 2,
         num_workers: int | None = None,
@@ -93,6 +99,7 @@ class ImageNet(ImageData):
     ) -> None:
         super().__init__(num_workers=0 if num_workers is None else num_workers, **settings)
         check_positive(image_size=image_size, statistics_images=statistics_images, prefetch=prefetch)
+        check_positive(max_pixels=max_pixels)
         check_at_least(image_size, eval_shorter_side=eval_shorter_side)
         self.shorter_side = check_sides(shorter_side, image_size)
         check_shown(image_size, self.shorter_side, eval_shorter_side)
@@ -104,7 +111,7 @@ class ImageNet(ImageData):
             check_positive(num_classes=num_classes)
         self.image_size, self.eval_shorter_side = image_size, eval_shorter_side
         self.colour, self.statistics_images = colour, statistics_images
-        self.allow_unreadable, self.prefetch = allow_unreadable, prefetch
+        self.max_pixels, self.allow_unreadable, self.prefetch = max_pixels, allow_unreadable, prefetch
         self.workers_as_threads = num_workers is None
         self.num_classes = num_classes or len(class_folders(self.root / "train")) or CLASSES
         self.colours: Colours | None = None
@@ -134,8 +141,8 @@ class ImageNet(ImageData):
     def dataset(self, part: Files, training: bool = False, view: View | None = None) -> Dataset[Batch]:
         if training:
             crop = RandomCrop(self.shorter_side, self.image_size, self.flip, self.seed)
-            return ImageFiles(part, crop, crop.draws)
-        return ImageFiles(part, view or CenterCrop(self.eval_shorter_side, self.image_size))
+            return ImageFiles(part, self.max_pixels, crop, crop.draws)
+        return ImageFiles(part, self.max_pixels, view or CenterCrop(self.eval_shorter_side, self.image_size))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         if self.colour and self.colours is None:
@@ -212,8 +219,8 @@ def no_draws(epoch: int, indices: Tensor) -> Sequence[None]:
 class ImageFiles(Dataset[Batch]):
     """Reads and shows the images of a batch one by one, and says which cannot be read."""
 
-    def __init__(self, files: Files, view: View, draws: MakeDraws = no_draws) -> None:
-        self.files, self.draws, self.view = files, draws, view
+    def __init__(self, files: Files, max_pixels: int, view: View, draws: MakeDraws = no_draws) -> None:
+        self.files, self.max_pixels, self.draws, self.view = files, max_pixels, draws, view
 
     def __getitem__(self, request: Request) -> Batch:
         shown, kept, unreadable = [], [], []
@@ -221,7 +228,7 @@ class ImageFiles(Dataset[Batch]):
         for place, (index, draw) in enumerate(zip(request.indices.tolist(), draws, strict=True)):
             path = os.fsdecode(self.files.paths[index])
             try:
-                image = read_image(path)
+                image = read_image(path, self.max_pixels)
             except (OSError, RuntimeError, ValueError) as error:
                 unreadable.append(one_line(f"{path} ({reason(error)})"))
                 continue
@@ -232,29 +239,50 @@ class ImageFiles(Dataset[Batch]):
         return Batch(images, self.files.labels[indices], indices, *request[1:], tuple(unreadable))
 
 
-def read_image(path: str) -> Tensor:
+def read_image(path: str, max_pixels: int) -> Tensor:
     """(3, H, W) uint8.
 
     Raises:
-        OSError, RuntimeError, ValueError: there is no whole image of 8 bits a colour.
+        OSError, RuntimeError, ValueError: it cannot be read, or as `decode`.
     """
-    return middle(decode(np.fromfile(path, np.uint8)))
+    return middle(decode(np.fromfile(path, np.uint8), max_pixels))
 
 
-def decode(content: Any, mode: Literal["RGB", "GRAY", "UNCHANGED"] = "RGB") -> Tensor:
+def decode(content: Any, max_pixels: int, mode: Literal["RGB", "GRAY", "UNCHANGED"] = "RGB") -> Tensor:
     """(C, H, W) uint8 from the bytes of a file (numpy, uint8); C is 3, or what the file has with mode UNCHANGED.
 
     Raises:
-        RuntimeError, ValueError: there is no whole image of 8 bits a colour.
+        RuntimeError, ValueError: there is no whole image of 8 bits a colour, or one of too many pixels.
     """
     from torchcodec.decoders import decode_image  # type: ignore[attr-defined]  # it must fit torch's version
 
     if not content.size:
         raise ValueError("the file is empty")
+    width, height = still_size(content)
+    if width * height > max_pixels:
+        raise ValueError(f"{width}x{height} is more than data.max_pixels={max_pixels}")
     image: Tensor = decode_image(torch.from_numpy(content), mode=mode)
     if image.ndim != 3 or image.dtype != torch.uint8:
         raise ValueError(f"not one image of 8 bits a colour: {tuple(image.shape)} {image.dtype}")
     return image
+
+
+def still_size(content: Any) -> tuple[int, int]:
+    """Width and height in pixels, from the header alone; `content` is (N,) bytes.
+
+    Raises:
+        ValueError: it is none of the formats, or moves: all its pictures would be decoded.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own; ours is a setting
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.format != "PNG" and getattr(image, "is_animated", False):
+                raise ValueError("several pictures in one file")
+            return image.size
+    except OSError as error:
+        raise ValueError(f"not a whole image of {', '.join(FORMATS)}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def middle(image: Tensor) -> Tensor:
@@ -336,7 +364,7 @@ def warn_of_small_images(train: Files, shorter_side: tuple[int, int]) -> None:
     sizes = []
     for path in few:
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # it is named when it is read
-            sizes.append(min(read_image(os.fsdecode(path)).shape[1:]))
+            sizes.append(min(still_size(np.fromfile(os.fsdecode(path), np.uint8))))
     own = statistics.median(sizes) if sizes else shorter_side[0]
     if shorter_side[0] > BLOWN_UP * own:
         log.warning(
