@@ -313,6 +313,8 @@ def measure(members: list["Member"], config: dict[str, Any]) -> dict[str, Any]:
     from resnet_lab import protocols
 
     protocol = protocols.make_protocol(config["protocol"], members[0].data)
+    if caution := protocols.caution(protocol, members[0].data):
+        say(f"warning: {caution}")
     result = protocols.evaluate(members, protocol, make_trainer(config["trainer"]))
     name = members[0].name if len(members) == 1 else f"ensemble of {len(members)}"
     say(f"{name}: {protocols.describe(protocol.facts)}, {result['images']} images")

@@ -20,7 +20,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.data import ImageNet
 from resnet_lab.data.batches import Request
 from resnet_lab.record import Run, write_atomically
-from resnet_lab.speeds import measure, ratios, table
+from resnet_lab.speeds import measure, ratios, rounds, table
 
 PHOTOS = 64
 WIDTH, HEIGHT = 500, 375  # what most of ImageNet's photographs have
@@ -46,6 +46,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         )
     text = table(speeds)
     write_atomically(run.directory / "loading.md", text)
+    write_atomically(run.directory / "rounds.csv", rounds(speeds))
     print(text)
     return {"images_per_second": speeds, "ratios": ratios(speeds)}
 

@@ -68,6 +68,21 @@ def make_protocol(settings: dict[str, Any], data: ImageData) -> Protocol:
     return Protocol({"name": name, "shorter_side": side, "crop": size}, view)
 
 
+def caution(protocol: Protocol, data: ImageData) -> str:
+    """Why a protocol makes little sense for these images, or nothing."""
+    if protocol.view is None or not isinstance(data, ImagesInMemory):
+        return ""
+    sides = protocol.facts.get("shorter_sides") or [protocol.facts["shorter_side"]]
+    if set(sides) == {data.image_size}:
+        return ""
+    shown = ", ".join(map(str, sides))
+    return (
+        f"protocol={protocol.facts['name']} resizes images of {data.image_size} pixels to {shown}, "
+        "sizes that the net has not seen in training, so errors are higher for it; the paper has it for the "
+        "photographs of data=imagenet, protocol=center_crop is for these"
+    )
+
+
 def in_proportion(name: str, side: Any, image_size: int) -> int:
     """The length that is for images of `image_size` what `side` is for those of 224 pixels."""
     check_positive(**{f"protocol.{name}": side})

@@ -1,5 +1,6 @@
 """Contenders timed in turn, round after round, so that what else the machine does hits all of them; as ratios."""
 
+import csv
 import logging
 import statistics
 from collections.abc import Callable
@@ -30,6 +31,22 @@ def ratios(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     by_round = [a / b for a, b in zip(ours, theirs, strict=True)]
     return {"median": statistics.median(by_round), "min": min(by_round), "max": max(by_round)}
+
+
+def rounds(speeds: dict[str, list[float]]) -> str:
+    """The measured numbers as CSV, one row per round and contender, of which the table can be computed anew."""
+    lines = ["round,contender,images_per_second"]
+    for number, values in enumerate(zip(*speeds.values(), strict=True), 1):
+        lines += [f'{number},"{name}",{value!r}' for name, value in zip(speeds, values, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def read_rounds(text: str) -> dict[str, list[float]]:
+    """The contenders' images per second in every round, from what `rounds` wrote."""
+    speeds: dict[str, list[float]] = {}
+    for row in csv.DictReader(text.splitlines()):
+        speeds.setdefault(row["contender"], []).append(float(row["images_per_second"]))
+    return speeds
 
 
 def table(speeds: dict[str, list[float]]) -> str:

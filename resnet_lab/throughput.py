@@ -19,7 +19,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
 from resnet_lab.record import Run, write_atomically
-from resnet_lab.speeds import measure, ratios, table
+from resnet_lab.speeds import measure, ratios, rounds, table
 from resnet_lab.training import build_all, build_trainer, check_settings, set_threads
 
 WARM_UP = 3  # iterations at the start of each turn that are not timed
@@ -34,8 +34,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(data, ImagesInMemory):
         raise UserError(f"job=throughput needs images in memory, not data._target_={config['data']['_target_']}")
     data.prepare()
-    if data.iterations_per_epoch < steps:
-        raise UserError(f"{steps} iterations of data.batch_size={data.batch_size} need more data.train_images")
+    check_size(data, config["iterations"])
     contenders: dict[str, Callable[[], float]] = {
         "fit": fit_turn(config | {"iterations": steps}),
         "bare loop": bare_turn(config, data, steps),
@@ -44,11 +43,25 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     speeds = measure(contenders)
     text = table(speeds)
     write_atomically(run.directory / "throughput.md", text)
+    write_atomically(run.directory / "rounds.csv", rounds(speeds))
     print(text)
     return {
         "images_per_second": speeds,
         "ratios": ratios(speeds),
     }
+
+
+def check_size(data: ImageData, iterations: int) -> None:
+    """Refuse more iterations than an epoch has: a turn is a part of one."""
+    most = data.iterations_per_epoch - WARM_UP
+    if iterations > most:
+        smaller = f"set iterations={most} or less" if most > 0 else "set a smaller data.batch_size"
+        needed = (iterations + WARM_UP) * data.batch_size
+        raise UserError(
+            f"job=throughput times iterations={iterations} of one epoch after {WARM_UP} to warm up, and an epoch "
+            f"of {len(data.train_images().labels)} images in batches of {data.batch_size} has "
+            f"{data.iterations_per_epoch}; {smaller}, or take data=synthetic data.train_images={needed}"
+        )
 
 
 class Stopwatch(Callback):

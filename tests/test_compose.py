@@ -143,6 +143,11 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
         ("data.holdout=40", "holdout must be below the 40 training images, got 40"),
         ("schedule.gamma=2", r"schedule: gamma must be in \(0, 1\], got 2"),
         ("schedule.milestones=[9,3]", r"schedule: milestones must be positive .* got \[9, 3\]"),
+        (
+            "job=throughput",
+            "job=throughput times iterations=6 of one epoch after 3 to warm up, and an epoch of 40 images in "
+            "batches of 16 has 3; set a smaller data.batch_size, or take data=synthetic data.train_images=144",
+        ),
         ("trainer.accelerator=abacus", "trainer: .*abacus"),
         ("trainer.check_val_every_n_epoch=5", "trainer.check_val_every_n_epoch must be 1, or null"),
         ("+trainer.precison=64-true", "trainer.precison is no setting of a run here; there are .*precision"),

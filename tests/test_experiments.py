@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from resnet_lab.speeds import read_rounds, rounds, table
+
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in ROOT.glob("conf/experiment/*.yaml"))
 
@@ -38,6 +40,13 @@ def test_a_folder_has_results_or_says_that_it_has_none(name: str) -> None:
         assert {"curves.png", "curves.svg", "results.csv"} <= {path.name for path in folder.iterdir()}
     elif name not in ("smoke", "throughput", "imagenet_loading"):
         assert "not run here" in readme.lower()
+
+
+def test_the_table_of_a_benchmark_can_be_computed_from_its_rounds() -> None:
+    speeds = {"ours, all of it": [4.0, 6.5, 5.25], "theirs": [2.0, 2.5, 1 / 3]}
+    assert read_rounds(rounds(speeds)) == speeds
+    for path in ROOT.glob("experiments/*/rounds*.csv"):
+        assert table(read_rounds(path.read_text())) in (path.parent / "README.md").read_text(), path
 
 
 def test_the_reliability_table_is_what_was_noted() -> None:

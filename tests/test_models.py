@@ -236,6 +236,8 @@ def test_errors_of_the_imagenet_nets(arguments: dict, message: str) -> None:
         (lambda: highway(19, transform_bias="low"), "transform_bias must be a number, got 'low'"),
         (lambda: inception("thin"), "module must be one of naive, bottleneck; got 'thin'"),
         (lambda: inception("naive", width=6), "width must be a multiple of 4, got 6"),
+        (lambda: inception("naive", filters=[8, 8]), "filters must be a list of 3 numbers for module=naive, got"),
+        (lambda: inception("bottleneck", filters=[8] * 5 + [0]), "filters must be a positive integer, got 0"),
         (lambda: preact_resnet_cifar(20, "none"), "shortcut must be one of A, B, C; got 'none'"),
     ],
 )
@@ -286,6 +288,18 @@ def test_highway_depth_counts_convolutions_and_the_head(depth: int) -> None:
     layers = highway(depth, width=4).named_modules()
     names = [name for name, layer in layers if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
     assert len([name for name in names if not name.endswith("gate")]) == depth
+
+
+def test_the_filters_of_inception_modules_can_be_given() -> None:
+    """28x28x256 through 128 1x1, 192 3x3 and 96 5x5 filters beside a pooling: 128 + 192 + 96 + 256 channels."""
+    with torch.device("meta"):
+        net = inception("naive", in_channels=1, width=64, modules=1, filters=[128, 192, 96])
+        image = torch.empty(1, 1, 28, 28)
+        assert net.stem(image).shape == (1, 256, 28, 28)
+        assert net.stage1(net.stem(image)).shape == (1, 672, 28, 28)
+        # GoogLeNet's "inception (3a)"
+        net = inception("bottleneck", width=48, modules=1, filters=[64, 96, 128, 16, 32, 32])
+        assert net.stage1(torch.empty(1, 192, 28, 28)).shape == (1, 256, 28, 28)
 
 
 def test_naive_inception_widens_and_bottlenecks_do_not() -> None:

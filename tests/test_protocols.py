@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from resnet_lab.checks import UserError
 from resnet_lab.compose import CONF, to_plain
-from resnet_lab.data import Synthetic
+from resnet_lab.data import ImageNet, Synthetic
 from resnet_lab.data.batches import EvaluationBatches, Images, Loader
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop, resize
 from resnet_lab.eval import perform
 from resnet_lab.models import alexnet, vgg
 from resnet_lab.models.torchvision_nets import fully_convolutional
-from resnet_lab.protocols import Member, Scorer, evaluate, make_protocol
+from resnet_lab.protocols import Member, Scorer, caution, evaluate, make_protocol
 from resnet_lab.record import Run
 
 
@@ -103,6 +103,17 @@ def test_errors_are_those_of_softmax_scores_averaged_by_hand(name: str, biases: 
     assert result["protocol"]["name"] == name
 
 
+def test_resizing_images_that_the_net_saw_in_one_size_is_warned_of() -> None:
+    data = four()
+    ten = make_protocol({"name": "ten_crop", "shorter_side": 256}, data)
+    assert "protocol=ten_crop resizes images of 8 pixels to 9, sizes that the net" in caution(ten, data)
+    scales = make_protocol({"name": "multi_scale", "shorter_sides": [224, 448], "mirrored": False}, data)
+    assert "resizes images of 8 pixels to 8, 16, sizes" in caution(scales, data)
+    assert not caution(make_protocol({"name": "center_crop", "shorter_side": None}, data), data)
+    assert not caution(make_protocol({"name": "ten_crop", "shorter_side": 224}, data), data)
+    assert not caution(ten, ImageNet(root="", image_size=8, shorter_side=[8, 9], eval_shorter_side=8))
+
+
 def test_scores_are_averaged_and_not_logits() -> None:
     """One very sure member, two less sure ones: the scores' mean names class 1, the logits' mean class 0."""
     data = four()
@@ -124,6 +135,11 @@ def test_views() -> None:
     assert torch.equal(ten[0], image[:, :8, :8])
     assert torch.equal(ten[3], image[:, 2:, 6:])
     assert torch.equal(ten[5], image.flip(-1)[:, :8, :8])
+    # with 5 pixels of room the middle of the mirror image is one beside the mirror image of the middle
+    odd = TenCrop(10, 8)(image[:, :, :13])
+    assert torch.equal(odd[9], image[:, :, :13].flip(-1)[:, 1:9, 2:10])
+    assert torch.equal(odd[4], image[:, 1:9, 2:10])
+    assert torch.equal(odd[9], image[:, 1:9, 3:11].flip(-1))
     assert [tuple(v.shape[1:]) for v in MultiScale([5, 10], True)(image)] == [(5, 7), (10, 14)] * 2
     assert torch.equal(MultiScale([10], True)(image)[1], image.flip(-1))
 
@@ -173,6 +189,7 @@ def test_the_protocol_stands_beside_the_number(resnet_lab: Callable[..., Any], t
     done = resnet_lab("eval", "runs=outputs/e", "protocol=ten_crop")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ten_crop (shorter side 9, crop 8), 21 images") == 2
+    assert done.stdout.count("warning: protocol=ten_crop resizes images of 8 pixels to 9") == 2
     done = resnet_lab("eval", "runs=outputs/e", "protocol=ten_crop", "ensemble=true", "trainer=ddp_cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ensemble of 2: ten_crop (shorter side 9, crop 8), 21 images") == 1

@@ -63,7 +63,11 @@ class CenterCrop:
 
 
 class TenCrop:
-    """Four corners and the middle, and their mirror images (the paper's references 21 and 41)."""
+    """Four corners and the middle of the image, and the same five of its mirror image, as torchvision takes them.
+
+    The paper refers to its references 21 and 41 for the protocol. Where the room around the middle is odd, the
+    middle of the mirror image lies one pixel beside the mirror image of the middle.
+    """
 
     def __init__(self, side: int, size: int) -> None:
         self.side, self.size = side, size
