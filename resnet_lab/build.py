@@ -2,41 +2,105 @@
 
 import difflib
 import functools
+import importlib
 import inspect
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import Strategy
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from resnet_lab import models, trust
 from resnet_lab.checks import UserError
+from resnet_lab.data import ImageData
+from resnet_lab.targets import check_name, refusal, targets
 
-# A config may come from anywhere; it may make only what this project trains with.
-CLASSES = (
-    "resnet_lab.data",
-    "resnet_lab.models",
-    "resnet_lab.schedule",
-    "torch.optim",
-    "pytorch_lightning.trainer",
-    "pytorch_lightning.strategies",
-)
-FUNCTIONS = ("resnet_lab.models",)
+KINDS: dict[str, type] = {
+    "model": nn.Module,
+    "data": ImageData,
+    "optimizer": Optimizer,
+    "schedule": LRScheduler,
+    "trainer": Trainer,
+    "trainer.strategy": Strategy,
+}
+FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the network is there
+NETS = [getattr(models, name) for name in models.__all__]
 
 
 def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
-    """Instantiate the block of that name, with facts that only the other blocks know.
+    """Make the object of the block of that name, with facts that only the other blocks know.
+
+    Values are taken as they are: a config that is built is resolved, and nothing in it is an interpolation.
 
     Raises:
         UserError: its `_target_` is not allowed or not there, or does not take its settings.
     """
-    check_targets(block, config)
-    settings = {key: value for key, value in config.items() if not key.startswith("_")}
-    check_settings(block, get_object(config["_target_"]), settings, set(facts))
+    if not isinstance(config, dict) or "_target_" not in config:
+        raise UserError(f"{block}._target_ is missing")
+    found = {where: find(where, target) for where, target in targets(block, config)}
+    own = ("_target_", "_partial_") if block in FACTORIES else ("_target_",)
+    settings = {key: value for key, value in config.items() if key not in own}
+    check_settings(block, found[block], settings, set(facts))
     try:
-        made = instantiate(config, _convert_="all", **facts)
+        made = make(block, config, found, facts)
+    except UserError:
+        raise
     except Exception as error:
-        # Hydra wraps what the constructor raised, and quotes it over several lines
-        cause = error.__cause__ or error
-        raise cause if isinstance(cause, UserError) else complaint(block, cause, settings) from error
-    return guarded(block, made, settings) if config.get("_partial_") else made
+        raise complaint(block, error, settings) from error
+    if block in FACTORIES and config.get("_partial_"):
+        return guarded(block, made, settings)
+    if not isinstance(made, KINDS[block]):
+        kind = KINDS[block].__name__
+        raise UserError(f"{block}: {config['_target_']} made a {type(made).__name__} instead of a {kind}")
+    return made
+
+
+def find(where: str, target: Any) -> Any:
+    """What the name leads to, judged by its name before anything is imported, and by what it is afterwards.
+
+    Raises:
+        UserError: it is not allowed, not there, or cannot be imported.
+    """
+    check_name(where, target)
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (AttributeError, ModuleNotFoundError, ValueError) as error:
+        raise UserError(f"{where}._target_: there is no {target!r} ({error})") from error
+    except (Exception, SystemExit) as error:  # whatever a module of the user's own does
+        raise UserError(f"{where}._target_: {module} cannot be imported ({error!r})") from error
+    if not is_allowed(where, target, found):
+        raise refusal(where, target)
+    return found
+
+
+def is_allowed(where: str, target: str, found: Any) -> bool:
+    """Whether it is at home in the package that was named (modules have other modules' things, too), and of the
+    kind of its block; in a package that the user trusts it may be a function or, inside a block, anything."""
+    home = str(getattr(found, "__module__", ""))
+    if home.partition(".")[0] != target.partition(".")[0]:
+        return False
+    of_its_kind = inspect.isclass(found) and (where not in KINDS or issubclass(found, KINDS[where]))
+    if trust.is_trusted(target):
+        return of_its_kind or inspect.isfunction(found)
+    return found in NETS if where == "model" else of_its_kind
+
+
+def make(where: str, value: Any, found: dict[str, Any], facts: dict[str, Any] | None = None) -> Any:
+    """The value with an object in place of each dict that has a `_target_`."""
+    if isinstance(value, list):
+        return [make(f"{where}[{place}]", inner, found) for place, inner in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: make(f"{where}.{key}", item, found) for key, item in value.items()}
+    if "_target_" not in inner:
+        return inner
+    partial = inner.pop("_partial_", False)
+    del inner["_target_"]
+    arguments = inner | (facts or {})
+    return functools.partial(found[where], **arguments) if partial else found[where](**arguments)
 
 
 def complaint(block: str, error: BaseException, settings: dict[str, Any]) -> UserError:
@@ -56,33 +120,6 @@ def guarded(block: str, make: functools.partial[Any], settings: dict[str, Any]) 
             raise complaint(block, error, settings) from error
 
     return made
-
-
-def check_targets(where: str, value: Any) -> None:
-    """Refuse every `_target_`, at any depth, that is outside the allowed packages."""
-    if isinstance(value, dict):
-        if "_target_" in value:
-            check_target(where, str(value["_target_"]))
-        for key, inner in value.items():
-            check_targets(f"{where}.{key}", inner)
-    elif isinstance(value, list):
-        for position, inner in enumerate(value):
-            check_targets(f"{where}[{position}]", inner)
-
-
-def check_target(where: str, target: str) -> None:
-    """Judge what the name leads to, not the name: modules have other modules as attributes."""
-    try:
-        found = get_object(target)
-    except Exception as error:
-        raise UserError(f"{where}._target_: there is no {target!r}") from error
-    home = f"{getattr(found, '__module__', '')}."
-    allowed = CLASSES if inspect.isclass(found) else FUNCTIONS if inspect.isfunction(found) else ()
-    if not home.startswith(tuple(f"{package}." for package in allowed)):
-        raise UserError(
-            f"{where}._target_ must be a class of {', '.join(CLASSES)} or a function of "
-            f"{', '.join(FUNCTIONS)}; got {target!r}"
-        )
 
 
 def check_settings(block: str, target: Any, settings: dict[str, Any], facts: set[str]) -> None:

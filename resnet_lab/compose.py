@@ -5,17 +5,22 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resnet_lab import record
+from resnet_lab import record, trust
 from resnet_lab.checks import UserError, check_safe
-from resnet_lab.processes import CORES, check_place
+from resnet_lab.processes import CORES, check_place, python
 from resnet_lab.record import Run
+from resnet_lab.targets import check_names
+
+# All that a config may read of the environment, which may hold keys and passwords.
+VARIABLES = ("RESNET_LAB_DATA",)
+NO_DEFAULT = object()
 
 FOLLOW = 60.0  # seconds that further processes wait for the first
 
@@ -25,7 +30,9 @@ CONF = str(next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path
 
 
 def register_resolvers() -> None:
-    """`${run_name:}`, `${component:name}` of a path, `${fraction:n,a,b}`: a b-th of n, a times, rounded down."""
+    """`${run_name:}`, `${component:name}` of a path, `${fraction:n,a,b}`: a b-th of n, a times, rounded down;
+    and `${oc.env:NAME,default}` for the lab's own variables alone.
+    """
 
     def run_name(*, _root_: DictConfig) -> str:
         return record.run_name(plain(_root_))
@@ -34,6 +41,16 @@ def register_resolvers() -> None:
         # at least 1: a milestone or a period of 0 is none; what is no number is refused under its own name
         return max(1, whole * numerator // denominator) if is_integer(whole, 1) else 1
 
+    def variable(name: str, default: Any = NO_DEFAULT) -> Any:
+        if name not in VARIABLES:
+            raise UserError(
+                f"${{oc.env:{name}}} is not read, as records would keep it; there is {', '.join(VARIABLES)}"
+            )
+        if name not in os.environ and default is NO_DEFAULT:
+            raise UserError(f"the environment has no {name}; set it, or give a default")
+        return os.environ.get(name, default)
+
+    OmegaConf.register_new_resolver("oc.env", variable, replace=True)
     OmegaConf.register_new_resolver("component", record.sanitize, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("fraction", fraction, replace=True)
@@ -55,14 +72,35 @@ def freeze(config: DictConfig) -> dict[str, Any]:
         UserError: a key that is none of ours, or a value that cannot be resolved or is out of range.
     """
     check_safe()
-    check_keys(config)
-    try:
-        frozen = {str(key): to_plain(config[key]) for key in config if key != "hydra"}
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}") from error
+    frozen = resolved(config, "train")
     check_values(frozen)
     frozen["run_dir"] = os.path.abspath(frozen["run_dir"])
     return frozen
+
+
+def resolved(config: DictConfig, name: str) -> dict[str, Any]:
+    """The whole config of a command, conf/<name>.yaml, without Hydra's block, as plain types.
+
+    Raises:
+        UserError: a key that is none of ours, a value that cannot be resolved, or a `_target_` not allowed.
+    """
+    check_keys(config, name)
+    try:
+        plain_config = {str(key): to_plain(config[key]) for key in config if key != "hydra"}
+    except OmegaConfBaseException as error:
+        cause = error.__cause__ if isinstance(error.__cause__, UserError) else str(error).splitlines()[0]
+        raise UserError(f"{error.full_key or 'the config'}: {cause}") from error
+    check_names(plain_config)
+    check_text("", plain_config)
+    return plain_config
+
+
+def check_text(where: str, value: Any) -> None:
+    """Refuse text that would be taken for an interpolation when it is read again."""
+    if isinstance(value, str) and "${" in value:
+        raise UserError(f"{where} must not hold ${{ once it is resolved, got {value!r}")
+    for key, item in items(value):
+        check_text(f"{where}.{key}".lstrip("."), item)
 
 
 def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
@@ -102,9 +140,12 @@ def check_values(config: dict[str, Any]) -> None:
 def check_finite(where: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where} must be a finite number, got {value!r}")
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in inner:
+    for key, item in items(value):
         check_finite(f"{where}.{key}".lstrip("."), item)
+
+
+def items(value: Any) -> Iterable[tuple[Any, Any]]:
+    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
 
 
 def is_integer(value: object, least: int, most: float = math.inf) -> bool:
@@ -245,12 +286,12 @@ def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> 
 
 def command(run: Run, config: dict[str, Any]) -> list[str]:
     """What runs this config and no other that a later launch may have put there, in a process of its own."""
-    return [sys.executable, "-m", "resnet_lab.run", str(run.directory), record.hash_of(config)]
+    return python("resnet_lab.run", str(run.directory), record.hash_of(config), *trust.arguments())
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:
     """The environment for that process: some settings must be there when it starts."""
-    environ = dict(os.environ)
+    environ = os.environ | {"PYTHONSAFEPATH": "1"}
     runtime = config["runtime"]
     tunables = ["glibc.malloc.hugetlb=1"] if runtime["huge_pages"] else []
     if runtime["activation_checkpointing"]:

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import hydra
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_safe
-from resnet_lab.compose import CONF, check_keys, register_resolvers, to_plain
+from resnet_lab.command_line import run_command
+from resnet_lab.compose import resolved
 from resnet_lab.processes import CORES
 from resnet_lab.quiet import silence
 from resnet_lab.record import Run, digest_of, evaluations, hash_of, hash_of_run, note_evaluation
@@ -37,13 +37,10 @@ class Stored(NamedTuple):
     checkpoint: Path
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="eval")
 def _task(cfg: DictConfig) -> None:
     try:
         check_safe()
-        check_keys(cfg, "eval")
-        config = {str(key): to_plain(cfg[key]) for key in cfg if key != "hydra"}
-        sys.exit(perform(config))
+        sys.exit(perform(resolved(cfg, "eval")))
     except (UserError, ValueError) as error:
         sys.exit(one_line(f"resnet-lab-eval: {error}", LONGEST_MESSAGE))
     except RuntimeError as error:
@@ -196,6 +193,7 @@ def load(stored: Stored, record: dict[str, Any]) -> tuple["ImageData", "Classifi
         raise UserError("the weights are not of the config in the record")
     torch.set_num_threads(min(record["threads"], MOST_THREADS))
     data, classifier = build_all(record["config"])
+    data.may_download = False  # a record may come from anyone
     classifier.load_state_dict(checkpoint["state_dict"])
     return data, classifier, int(checkpoint["global_step"])
 
@@ -333,8 +331,7 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    register_resolvers()
-    _task()
+    run_command(_task, "eval")
 
 
 if __name__ == "__main__":

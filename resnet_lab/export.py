@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hydra
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_choice, check_safe
-from resnet_lab.compose import CONF, check_keys, register_resolvers, to_plain
+from resnet_lab.command_line import run_command
+from resnet_lab.compose import resolved
 from resnet_lab.record import Run, hash_of_run
 
 
@@ -21,12 +21,10 @@ class Source(NamedTuple):
     note: str
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="export")
 def _task(cfg: DictConfig) -> None:
     try:
         check_safe()
-        check_keys(cfg, "export")
-        print(export({str(key): to_plain(cfg[key]) for key in cfg if key != "hydra"}))
+        print(export(resolved(cfg, "export")))
     except (UserError, ValueError) as error:
         sys.exit(f"resnet-lab-export: {error}")
 
@@ -94,8 +92,7 @@ def file_of(key: str, value: Any) -> Path:
 
 
 def main() -> None:
-    register_resolvers()
-    _task()
+    run_command(_task, "export")
 
 
 if __name__ == "__main__":

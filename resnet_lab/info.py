@@ -4,23 +4,21 @@ import json
 import sys
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_choice
-from resnet_lab.compose import CONF, check_finite, check_keys, register_resolvers, to_plain
+from resnet_lab.command_line import run_command
+from resnet_lab.compose import check_finite, resolved
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="info")
 def _task(cfg: DictConfig) -> None:
     try:
-        check_keys(cfg, "info")
-        check_choice("format", cfg.format, ("text", "json"))
-        check_choice("detail", cfg.detail, ("stages", "layers"))
-        model, data = to_plain(cfg.model), to_plain(cfg.data)
-        check_finite("", {"model": model, "data": data})
-        facts = describe(model, data)
-        print(json.dumps(facts, indent=2) if cfg.format == "json" else show(facts, cfg.detail))
+        config = resolved(cfg, "info")
+        check_choice("format", config["format"], ("text", "json"))
+        check_choice("detail", config["detail"], ("stages", "layers"))
+        check_finite("", {"model": config["model"], "data": config["data"]})
+        facts = describe(config["model"], config["data"])
+        print(json.dumps(facts, indent=2) if config["format"] == "json" else show(facts, config["detail"]))
     except (UserError, ValueError) as error:
         sys.exit(f"resnet-lab-info: {error}")
 
@@ -102,8 +100,7 @@ def table(*parts: Any) -> str:
 
 
 def main() -> None:
-    register_resolvers()
-    _task()
+    run_command(_task, "info")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -43,6 +44,11 @@ def devices(trainer: Mapping[str, Any]) -> int:
     if isinstance(asked, int) and asked > 0:
         return asked
     return 1 if trainer.get("accelerator") == "cpu" else max(1, len(visible_gpus()))
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command line of a process of ours, which looks for no module in the folder that one happens to be in."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def check_place(trainer: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from resnet_lab import trust
+
 # All that touches pixels, nets or configs.
 PACKAGES = (
     *("resnet-lab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy"),
@@ -19,7 +21,8 @@ NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 def provenance() -> dict[str, Any]:
-    """Facts for the record: `versions`, `machine`, and `git` where the code is a checkout."""
+    """Facts for the record: `versions`, `machine`, `git` where the code is a checkout, and the packages that the
+    command line trusts, if any."""
     return {
         "versions": {"python": platform.python_version()} | versions(),
         "machine": {
@@ -29,7 +32,7 @@ def provenance() -> dict[str, Any]:
             "gpu_driver": gpu_driver(),
         },
         "git": commit(),
-    }
+    } | ({"trusted_packages": packages} if (packages := trust.facts()) else {})
 
 
 def versions() -> dict[str, str]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from resnet_lab import trust
 from resnet_lab.checks import UserError
-from resnet_lab.processes import environments, rank, started_outside
+from resnet_lab.processes import environments, python, rank, started_outside
 from resnet_lab.record import EXIT_IN_USE, Run, hash_of, no_space, now
 from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
@@ -30,6 +31,7 @@ def main() -> None:
         end_with_parent(signal.SIGTERM, int(os.environ[PARENT]))
     run = Run(sys.argv[1])
     try:
+        sys.argv[1:] = trust.take(sys.argv[1:])
         sys.exit(supervise(run, requests))
     except (OSError, UserError) as error:
         print(f"resnet-lab: {no_space(error, run.directory) or error}", file=sys.stderr)
@@ -72,7 +74,7 @@ class Processes:
         with held():
             self.started = [
                 subprocess.Popen(
-                    [sys.executable, "-m", "resnet_lab.worker", str(run.directory)],
+                    python("resnet_lab.worker", str(run.directory), *trust.arguments()),
                     env=os.environ | own | extra,
                     pass_fds=keep_open,
                 )

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import itertools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from resnet_lab import trust
 from resnet_lab.checks import UserError
 from resnet_lab.compose import command, environment, follow, prepare
 from resnet_lab.launch import Job, SweepLauncher
@@ -31,11 +33,12 @@ class Task:
     """What each task of a SLURM job does: the run of a frozen config, or one of its processes."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+        self.config, self.trusted = config, trust.arguments()
 
     def __call__(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
         try:
+            trust.take(self.trusted)
             run = prepare(self.config) if rank() == 0 else follow(self.config)
         except UserError as error:
             sys.exit(f"resnet-lab: {error}")
@@ -123,7 +126,8 @@ class SlurmLauncher(SweepLauncher):
         folder, timeouts = settings.pop("submitit_folder"), settings.pop("max_num_timeout")
         common = {setting.name for setting in dataclasses.fields(BaseQueueConf)}
         try:
-            executor = AutoExecutor(str(folder), cluster="slurm", slurm_max_num_timeout=timeouts)
+            how = {"slurm_max_num_timeout": timeouts, "slurm_python": f"{shlex.quote(sys.executable)} -P"}
+            executor = AutoExecutor(str(folder), cluster="slurm", **how)
             executor.update_parameters(**{n if n in common else f"slurm_{n}": v for n, v in settings.items()})
             submissions = executor.submit_array([Task(job.config) for job in jobs])
         except RuntimeError as error:  # no SLURM here, or one that will not have the jobs

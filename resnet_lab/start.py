@@ -5,20 +5,19 @@ import subprocess
 import sys
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, command, environment, follow, freeze, prepare, register_resolvers
+from resnet_lab.command_line import run_command
+from resnet_lab.compose import command, environment, follow, freeze, prepare
 from resnet_lab.launch import register_launchers
 from resnet_lab.processes import rank
 from resnet_lab.record import Run
 from resnet_lab.signals import PARENT, held
 
 
-@hydra.main(version_base="1.3", config_path=CONF, config_name="train")
 def _task(cfg: DictConfig) -> float | None:
     try:
         config = freeze(cfg)
@@ -43,6 +42,5 @@ def begin(run: Run, config: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def compose_and_run() -> None:
-    register_resolvers()
     register_launchers()
-    _task()
+    run_command(_task, "train")

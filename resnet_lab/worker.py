@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.files import open_plain
 from resnet_lab.processes import rank
@@ -37,7 +38,8 @@ JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput", "
 def main() -> None:
     handle_signals(leave)
     end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
-    run = Run(sys.argv[1])
+    directory, *_ = trust.take(sys.argv[1:])
+    run = Run(directory)
     config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
     set_up_logging(run)
     code = execute(run, config)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from resnet_lab import hydra_block
 from resnet_lab.compose import CONF, freeze, prepare, register_resolvers
 from resnet_lab.launch import register_launchers
 from resnet_lab.record import Run
@@ -36,6 +37,7 @@ torch.set_num_threads(1)
 
 register_resolvers()
 register_launchers()
+hydra_block.register()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -109,6 +109,11 @@ def test_imagenets_rate_falls_where_figure_4_drops(composed: Composed) -> None:
         ("run_dir=elsewhere", "run_dir follows from output_root"),
         ("job=dance", "job must be train, throughput or loading, got 'dance'"),
         ("optimizer._partial_=false", "optimizer._partial_ must be true, .* got False"),
+        ("optimizer._target_=os.system", "optimizer._target_ must be a class of .* got 'os.system'"),
+        ("+model.evil={_target_:builtins.print}", "model.evil._target_ must be a class .* got 'builtins.print'"),
+        # a way round by what a module has imported
+        ("data.root={_target_:torch.nn.functional.torch.save,obj:1,f:x}", "data.root._target_ must be"),
+        ("data.root={_target_:resnet_lab.data.files.tempfile.mkdtemp}", "data.root._target_ must be"),
     ],
 )
 def test_refused_before_anything_starts(composed: Composed, override: str, message: str) -> None:
@@ -126,11 +131,6 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("optimizer.lr=fast", "optimizer: "),
         ("optimizer._target_=torch.optim.SDG", "optimizer._target_: there is no 'torch.optim.SDG'"),
-        ("optimizer._target_=os.system", "optimizer._target_ must be a class of .* got 'os.system'"),
-        ("+model.evil={_target_:builtins.print}", "model.evil._target_ must be a class .* got 'builtins.print'"),
-        # a way round by what a module has imported
-        ("data.root={_target_:torch.nn.functional.torch.save,obj:1,f:x}", "data.root._target_ must be"),
-        ("data.root={_target_:resnet_lab.data.files.tempfile.mkdtemp}", "data.root._target_ must be"),
         ("+data.seed=3", "data.seed is set by the lab; leave it out"),
         ("data.root=null", "data: root must be a folder, got None"),
         ("data.flip=abc", "data: flip must be true or false, got 'abc'"),

@@ -10,7 +10,7 @@ from torchvision import datasets as torchvision_datasets
 
 from resnet_lab.checks import check_positive
 from resnet_lab.data.batches import Images
-from resnet_lab.data.files import check_md5, download, read_cifar_binary, read_idx_images
+from resnet_lab.data.files import check_md5, read_cifar_binary, read_idx_images
 from resnet_lab.data.module import ImagesInMemory
 from resnet_lab.data.streams import generator
 
@@ -54,7 +54,7 @@ class MNIST(ImagesInMemory):
             folder = self.root
         elif not folder.parent.exists():
             name = self.source.__name__
-            download(name, self.root, name, lambda root: self.source(root, download=True))
+            self.download(name, name, lambda root: self.source(root, download=True))
         size, classes, most = self.image_size, self.num_classes, self.max_images
         train, test = (read_idx_images(folder, part, size, classes, most) for part in ("train", "t10k"))
         return train, test
@@ -90,7 +90,7 @@ class CIFAR10(ImagesInMemory):
         source = self.source
         folder = self.root / source.base_folder
         if not folder.exists():
-            download(source.__name__, self.root, folder.name, lambda root: source(root, download=True))
+            self.download(source.__name__, folder.name, lambda root: source(root, download=True))
         # the Python version is pickled: only files whose sums are right may be opened
         check_md5(folder, [*source.train_list, *source.test_list])
         self.official = True

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from resnet_lab.data.batches import (
     TrainLoader,
     View,
 )
+from resnet_lab.data.files import download
 from resnet_lab.data.streams import generator
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class ImageData(LightningDataModule, ABC):
     image_size: int
     prefetch = 2
     official = False  # whether the files are known to be those that the literature means
+    may_download = True
 
     def __init__(
         self,
@@ -237,6 +240,18 @@ class ImagesInMemory(ImageData):
     @abstractmethod
     def load(self) -> tuple[Images, Images]:
         """The training and the test images."""
+
+    def download(self, name: str, folder: str, fetch: Callable[[str], object]) -> None:
+        """Have `fetch(root)` put `folder` under the root.
+
+        Raises:
+            UserError: it does not, or these images are not to be downloaded.
+        """
+        if not self.may_download:
+            raise UserError(
+                f"{name} is not in {self.root}, and to evaluate a run nothing is downloaded; put it there"
+            )
+        download(name, self.root, folder, fetch)
 
     def fingerprint(self, *parts: Images) -> str:
         return checksum(*parts)

@@ -2,8 +2,11 @@
 
 from torch import nn
 
-from resnet_lab.checks import UserError, check_positive
+from resnet_lab.checks import UserError, check_choice, check_positive
 from resnet_lab.models.stems import check_stem
+
+# timm takes names with a scheme, too, and would look for these on the network or on the disk.
+NAMES = ("inception_v4", "inception_resnet_v2")
 
 
 def inception_v4(in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet") -> nn.Module:
@@ -25,6 +28,7 @@ def inception_resnet_v2(in_channels: int = 3, num_classes: int = 1000, stem: str
 
 
 def from_timm(name: str, in_channels: int, num_classes: int, stem: str) -> nn.Module:
+    check_choice("name", name, NAMES)
     check_stem(stem)
     check_positive(in_channels=in_channels, num_classes=num_classes)
     try:
