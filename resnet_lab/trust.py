@@ -20,34 +20,15 @@ FLAG = "--trust-package"
 
 # Whatever can write files or run commands for anyone who names it is not somebody's nets.
 LIBRARIES = {
-    *("resnet_lab", "torch", "torchvision", "torchcodec", "torchmetrics", "pytorch_lightning", "lightning"),
-    *("lightning_fabric", "lightning_utilities", "hydra", "hydra_plugins", "omegaconf", "antlr4", "numpy"),
-    *(
-        "scipy",
-        "sklearn",
-        "joblib",
-        "matplotlib",
-        "mpl_toolkits",
-        "PIL",
-        "tensorboard",
-        "rich",
-        "filelock",
-        "timm",
-    ),
-    *(
-        "fsspec",
-        "safetensors",
-        "onnx",
-        "onnxruntime",
-        "onnxscript",
-        "submitit",
-        "cloudpickle",
-        "ray",
-        "optuna",
-        "yaml",
-    ),
-    *("huggingface_hub", "requests", "urllib3", "pandas", "dill", "pip", "setuptools", "pkg_resources", "wheel"),
-    *("pytest", "_pytest", "IPython", "ipykernel", "sitecustomize", "usercustomize"),
+    *("resnet_lab", "torch", "torchvision", "torchcodec", "torchmetrics", "pytorch_lightning"),
+    *("lightning", "lightning_fabric", "lightning_utilities", "hydra", "hydra_plugins", "omegaconf"),
+    *("antlr4", "numpy", "scipy", "sklearn", "joblib", "matplotlib"),
+    *("mpl_toolkits", "PIL", "tensorboard", "rich", "filelock", "timm"),
+    *("fsspec", "safetensors", "onnx", "onnxruntime", "onnxscript", "submitit"),
+    *("cloudpickle", "ray", "optuna", "yaml", "huggingface_hub", "requests"),
+    *("urllib3", "pandas", "dill", "pip", "setuptools", "pkg_resources"),
+    *("wheel", "pytest", "_pytest", "IPython", "ipykernel", "sitecustomize"),
+    *("usercustomize"),
 }
 
 _admitted: list[str] = []

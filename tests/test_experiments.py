@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet_lab.report.publish import filled, readmes
 from resnet_lab.speeds import read_rounds, rounds, table
 
 ROOT = Path(__file__).parent.parent
@@ -59,3 +60,9 @@ def test_the_reliability_table_is_what_was_noted() -> None:
 def test_the_top_level_is_what_it_was_agreed_to_be() -> None:
     allowed = {"pyproject.toml", "conf", "resnet_lab", "experiments", "tests", "outputs", "README.md"}
     assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} <= allowed
+
+
+@pytest.mark.parametrize("path", readmes(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
+def test_numbers_of_committed_runs_are_as_publish_writes_them(path: Path) -> None:
+    text = path.read_text()
+    assert filled(text, path) == text, "python -m resnet_lab.report.publish writes them anew"

@@ -9,7 +9,7 @@ import pytest
 from resnet_lab.report.conditions import mixtures, resumed
 from resnet_lab.report.intervals import combine, holm
 from resnet_lab.report.results import Curve, Group, Result, Study, group
-from resnet_lab.report.verdict import cure, pairs, verdict
+from resnet_lab.report.verdict import cure, margin_of, pairs, verdict
 
 GUESSING = 95.0  # of ten classes, of which a guess errs in 90 %
 
@@ -106,6 +106,16 @@ def test_without_an_interaction_nothing_is_cured() -> None:
     assert first.endswith("degradation in the plain nets, cure undecided.")
 
 
+def test_runs_from_before_there_was_a_margin_have_that_of_their_experiment() -> None:
+    old = result(20, "none", 0, 1.0, None)
+    del old.config["verdict"]
+    assert margin_of(group([old])[0]) is None
+    old.config["experiment_name"] = "digits_degradation"
+    assert margin_of(group([old])[0]) == 1.0
+    old.config["experiment_name"] = "../../etc/passwd"
+    assert margin_of(group([old])[0]) is None
+
+
 def test_one_seed_has_effects_and_no_words() -> None:
     errors = {(20, "none"): [1.0], (56, "none"): [50.0], (20, "A"): [1.0], (56, "A"): [1.0]}
     first, *rest = verdict(study(errors))
@@ -123,7 +133,7 @@ def test_a_net_that_never_left_guessing_is_named_apart() -> None:
         **{(56, "none"): [60.0, 62.0, 89.5], (20, "A"): [0.0] * 3, (44, "A"): [0.0] * 3, (56, "A"): [0.0] * 3},
     }
     first, *rest = verdict(study(errors))
-    assert first.startswith("plain-44 +20.90 points")
+    assert first.startswith("plain-56 +60.90 points")
     assert first.endswith("degradation in the plain nets, cured by shortcuts.")
     assert "plain-56 did not start to train in 1 of 3 seeds." in rest
     (deepest,) = [pair for pair in pairs(study(errors)) if pair.deep.name == "plain-56"]

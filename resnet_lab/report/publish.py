@@ -27,7 +27,7 @@ def readmes(root: Path) -> list[Path]:
 
 def filled(text: str, path: Path) -> str:
     """The text of the README at `path` with what stands between its marks written anew."""
-    folders = (path.resolve().parent / "experiments", *path.resolve().parents)
+    folders = (*path.resolve().parents, path.resolve().parent / "experiments")
     experiments = next(folder for folder in folders if folder.name == "experiments")
 
     def written_anew(found: re.Match[str]) -> str:
@@ -38,13 +38,18 @@ def filled(text: str, path: Path) -> str:
 
 
 def errors(key: str, *kinds: bool) -> Callable[[Study], str]:
-    """The error of each net over its completed seeds; of the plain nets (True), of the residual ones (False)."""
+    """The error of each net over the seeds that trained; of plain nets (True), of residual ones (False)."""
 
     def told(study: Study) -> str:
-        nets = [group for group in study.groups if group.values(key) and group.plain in kinds]
-        return ", ".join(f"{title(group)} {spread(group.values(key))}" for group in nets)
+        nets = [group for group in study.groups if group.trained(key) and group.plain in kinds]
+        return ", ".join(f"{title(group)} {spread(group.trained(key))}{silent(group)}" for group in nets)
 
     return told
+
+
+def silent(group: Group) -> str:
+    count = len(group.not_started)
+    return f" and {count} of {len(group.completed)} that did not start to train" if count else ""
 
 
 def title(group: Group) -> str:

@@ -7,7 +7,13 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from omegaconf import OmegaConf
+
+from resnet_lab.compose import CONF
+from resnet_lab.record import sanitize
 from resnet_lab.report.conditions import mixtures, resumed
 from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
@@ -115,11 +121,19 @@ def pairs(study: Study) -> list[Pair]:
 
 
 def margin_of(group: Group) -> float | None:
-    """`verdict.margin` of the runs' configs, as far as they have a verdict; None where they differ."""
+    """`verdict.margin` of the runs' configs, None where they differ; of the experiment's, where they have none."""
     asked = [result.config["verdict"] for result in group.completed if result.config.get("verdict")]
     margins = {json.dumps(verdict.get("margin")) for verdict in asked}
+    if not asked:
+        margins = {json.dumps(margin_of_experiment(group.results[0].experiment))}
     margin = json.loads(margins.pop()) if len(margins) == 1 else None
     return float(margin) if isinstance(margin, (int, float)) and margin > 0 else None
+
+
+def margin_of_experiment(name: str) -> Any:
+    """What conf/experiment/<name>.yaml names; for runs from before there was such a setting."""
+    path = Path(CONF, "experiment", f"{sanitize(name)}.yaml")
+    return OmegaConf.select(OmegaConf.load(path), "verdict.margin") if path.is_file() else None
 
 
 def verdict(study: Study) -> list[str]:
@@ -159,11 +173,9 @@ def headline(compared: list[Pair]) -> str:
 
 
 def worst(compared: list[Pair]) -> Pair:
-    """The one that a verdict is about: the clearest outcome, then the largest gap among nets that train."""
+    """The one that a verdict is about: the clearest outcome, then the largest gap among the runs that trained."""
     order = ("Degradation", "Degradation below the margin", "Undecided", "No degradation")
-    return min(
-        compared, key=lambda pair: (order.index(pair.outcome), bool(pair.deep.not_started), -pair.gap.value)
-    )
+    return min(compared, key=lambda pair: (order.index(pair.outcome), -pair.gap.value))
 
 
 def cure(plain: list[Pair], residual: list[Pair]) -> str:
