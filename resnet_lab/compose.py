@@ -88,7 +88,8 @@ def resolved(config: DictConfig, name: str) -> dict[str, Any]:
     try:
         plain_config = {str(key): to_plain(config[key]) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
-        cause = error.__cause__ if isinstance(error.__cause__, UserError) else str(error).splitlines()[0]
+        # OmegaConf puts this before what a resolver of ours says
+        cause = str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
         raise UserError(f"{error.full_key or 'the config'}: {cause}") from error
     check_names(plain_config)
     check_text("", plain_config)
