@@ -2,12 +2,14 @@
 
 from torch import Tensor, nn
 
+FEW = 16  # channels of one block of oneDNN's kernels
+
 
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution without bias, from (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride).
 
-    On the CPU the input is subsampled before: with a stride in the convolution oneDNN writes its gradient out of
-    bounds where there are few channels, and hangs, crashes or returns wrong gradients (uxlfoundation/oneDNN#6035).
+    On the CPU an input of few channels is subsampled before: with a stride in the convolution oneDNN writes the
+    gradient out of bounds, and hangs, crashes or returns wrong gradients (uxlfoundation/oneDNN#6035).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -15,6 +17,6 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         vertical, horizontal = self.stride
-        if input.device.type != "cpu" or (vertical, horizontal) == (1, 1):
+        if input.device.type != "cpu" or (vertical, horizontal) == (1, 1) or self.in_channels >= FEW:
             return super().forward(input)
         return nn.functional.conv2d(input[:, :, ::vertical, ::horizontal], self.weight)
