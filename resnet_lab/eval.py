@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_safe
-from resnet_lab.command_line import run_command
-from resnet_lab.compose import resolved
-from resnet_lab.processes import CORES
-from resnet_lab.quiet import silence
-from resnet_lab.record import Run, digest_of, evaluations, hash_of, hash_of_run, note_evaluation
+from resnet_lab.config.command_line import run_command
+from resnet_lab.config.compose import resolved
 from resnet_lab.report.results import Found, find_runs
 from resnet_lab.report.validity import check_facts
+from resnet_lab.runs.processes import CORES
+from resnet_lab.runs.quiet import silence
+from resnet_lab.runs.record import Run, digest_of, evaluations, hash_of, hash_of_run, note_evaluation
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from resnet_lab.classifier import Classifier
     from resnet_lab.data import ImageData
-    from resnet_lab.protocols import Member
+    from resnet_lab.evaluation.protocols import Member
+    from resnet_lab.training.classifier import Classifier
 
 # Errors are counts over a number of images, so a true one comes back to the last digit.
 TOLERANCE = 1e-9
@@ -182,8 +182,8 @@ def load(stored: Stored, record: dict[str, Any]) -> tuple["ImageData", "Classifi
     """
     import torch  # not needed for --help
 
-    from resnet_lab.checkpoint import read_checkpoint, run_of
-    from resnet_lab.training import build_all
+    from resnet_lab.training.checkpoint import read_checkpoint, run_of
+    from resnet_lab.training.job import build_all
 
     silence()
     checkpoint = read_checkpoint(stored.checkpoint) if stored.checkpoint.is_file() else None
@@ -204,7 +204,7 @@ def check_images(data: "ImageData", record: dict[str, Any]) -> None:
 
 
 def make_trainer(settings: dict[str, Any]) -> "Trainer":
-    from resnet_lab.build import build
+    from resnet_lab.config.build import build
 
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     trainer: Trainer = build("trainer", settings, use_distributed_sampler=False, **quiet)
@@ -273,7 +273,7 @@ def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: 
 
 def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Member", dict[str, Any]]:
     """The net with its stored weights, and of which run and iteration they are."""
-    from resnet_lab.protocols import Member
+    from resnet_lab.evaluation.protocols import Member
 
     record = stored.run.record()
     data, classifier, iteration = load(stored, record)
@@ -286,9 +286,9 @@ def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Memb
 
 def evaluate_weights(config: dict[str, Any]) -> int:
     """The weights in a file, which has no record: for the model and the data of the config."""
-    from resnet_lab.build import build
-    from resnet_lab.protocols import Member
-    from resnet_lab.weights import load_weights
+    from resnet_lab.config.build import build
+    from resnet_lab.evaluation.protocols import Member
+    from resnet_lab.weights.files import load_weights
 
     if not config.get("model") or not config.get("data"):
         raise UserError("weights=FILE needs model=... and data=...")
@@ -308,7 +308,7 @@ def evaluate_weights(config: dict[str, Any]) -> int:
 
 def measure(members: list["Member"], config: dict[str, Any]) -> dict[str, Any]:
     """Print the errors with their protocol, and return both."""
-    from resnet_lab import protocols
+    from resnet_lab.evaluation import protocols
 
     protocol = protocols.make_protocol(config["protocol"], members[0].data)
     if caution := protocols.caution(protocol, members[0].data):

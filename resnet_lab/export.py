@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_choice, check_safe
-from resnet_lab.command_line import run_command
-from resnet_lab.compose import resolved
-from resnet_lab.record import Run, hash_of_run
+from resnet_lab.config.command_line import run_command
+from resnet_lab.config.compose import resolved
+from resnet_lab.runs.record import Run, hash_of_run
 
 
 class Source(NamedTuple):
@@ -37,8 +37,8 @@ def export(config: dict[str, Any]) -> str:
         ValueError: a choice is unknown.
     """
     source = source_of(config)
-    from resnet_lab.build import build  # torch: not needed for --help, nor to refuse the above
-    from resnet_lab.weights import FORMS, check_output, export_weights, load_weights
+    from resnet_lab.config.build import build  # torch: not needed for --help, nor to refuse the above
+    from resnet_lab.weights.files import FORMS, check_output, export_weights, load_weights
 
     form, output = config["format"], file_of("output", config["output"])
     check_choice("format", form, FORMS)
@@ -70,7 +70,7 @@ def source_of_run(run: Run) -> Source:
     Raises:
         UserError: there is no such run, or its weights are damaged or another run's.
     """
-    from resnet_lab.checkpoint import newest_whole, run_of
+    from resnet_lab.training.checkpoint import newest_whole, run_of
 
     config, status = run.record().get("config"), run.status()
     if status not in ("completed", "interrupted") or not isinstance(config, dict):

@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError, check_choice
-from resnet_lab.command_line import run_command
-from resnet_lab.compose import check_finite, resolved
+from resnet_lab.config.command_line import run_command
+from resnet_lab.config.compose import check_finite, resolved
 
 
 def _task(cfg: DictConfig) -> None:
@@ -25,8 +25,8 @@ def _task(cfg: DictConfig) -> None:
 
 def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Build the network for the dataset's images, which are not read, and count."""
-    from resnet_lab.build import build  # torch: not needed for --help and --cfg
-    from resnet_lab.count import count_activation_bytes, count_layers, count_parameters, count_stages
+    from resnet_lab.config.build import build  # torch: not needed for --help and --cfg
+    from resnet_lab.models.count import count_activation_bytes, count_layers, count_parameters, count_stages
 
     images = build("data", data)
     net = build("model", model, in_channels=images.in_channels, num_classes=images.num_classes)

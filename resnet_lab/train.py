@@ -1,11 +1,11 @@
 """`resnet-lab`: one run, or a sweep."""
 
-from resnet_lab.signals import handle_signals, ignore_signals, leave
+from resnet_lab.runs.signals import handle_signals, ignore_signals, leave
 
 
 def main() -> None:
     handle_signals(leave)  # before anything that takes time to import
-    from resnet_lab.start import compose_and_run
+    from resnet_lab.sweeps.command import compose_and_run
 
     try:
         compose_and_run()

@@ -12,11 +12,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from resnet_lab import hydra_block
-from resnet_lab.compose import CONF, freeze, prepare, register_resolvers
-from resnet_lab.launch import register_launchers
-from resnet_lab.record import Run
-from resnet_lab.signals import SIGNALS
+from resnet_lab.config import hydra_block
+from resnet_lab.config.compose import CONF, freeze, prepare, register_resolvers
+from resnet_lab.runs.record import Run
+from resnet_lab.runs.signals import SIGNALS
+from resnet_lab.sweeps.launcher import register_launchers
 
 ROOT = Path(__file__).parent.parent
 # a net of 8 layers and 4 channels on 40 images: less than a second

@@ -15,10 +15,10 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from resnet_lab.classifier import Classifier
 from resnet_lab.data import Synthetic
-from resnet_lab.quiet import silence
+from resnet_lab.runs.quiet import silence
 from resnet_lab.schedule import MultiStep
+from resnet_lab.training.classifier import Classifier
 
 
 def fit(processes: int) -> None:

@@ -11,8 +11,8 @@ import torch
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from resnet_lab.checkpoint import read_checkpoint
-from resnet_lab.record import Run
+from resnet_lab.runs.record import Run
+from resnet_lab.training.checkpoint import read_checkpoint
 
 
 def only_run(folder: Path) -> Run:

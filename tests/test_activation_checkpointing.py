@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_lab.activation_checkpointing import blocks, checkpoint_blocks
 from resnet_lab.checks import UserError
-from resnet_lab.count import count_activation_bytes
 from resnet_lab.models import (
     alexnet,
     googlenet,
@@ -24,7 +22,9 @@ from resnet_lab.models import (
     resnet_imagenet,
     vgg,
 )
+from resnet_lab.models.activation_checkpointing import blocks, checkpoint_blocks
 from resnet_lab.models.auxiliary import WithAuxiliary
+from resnet_lab.models.count import count_activation_bytes
 
 Make = Callable[[], nn.Module]
 NETS: dict[str, tuple[Make, int, int]] = {  # blocks, pixels

@@ -20,8 +20,8 @@ import pytest
 import torch
 from runs import curve, only_run, points, start, wait_for_rows, wait_until_free, weights
 
-from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole, read_checkpoint
-from resnet_lab.record import Run
+from resnet_lab.runs.record import Run
+from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole, read_checkpoint
 
 Note = Callable[[str, str, int, float], None]
 
@@ -67,7 +67,9 @@ class Storm:
 
     def workers(self) -> list[int]:
         """The training processes, first the one that writes."""
-        return [p for p in self.processes() if b"resnet_lab.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        return [
+            p for p in self.processes() if b"resnet_lab.runs.worker" in Path(f"/proc/{p}/cmdline").read_bytes()
+        ]
 
     def seconds_until_gone(self) -> float:
         """Wait until no process of the run is left."""

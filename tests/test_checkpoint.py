@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole
+from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole
 
 
 def save(path: Path, step: int) -> None:
@@ -62,7 +62,7 @@ def test_a_save_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pyte
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("resnet_lab.checkpoint.sync", full)
+    monkeypatch.setattr("resnet_lab.training.checkpoint.sync", full)
     with pytest.raises(OSError, match="No space left"):
         save(path, 2)
     assert newest_whole(path)[1]["global_step"] == 1  # type: ignore[index]
@@ -88,7 +88,7 @@ def test_the_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(
         done.append((Path(source).name, target.name))
         replace(source, target)
 
-    monkeypatch.setattr("resnet_lab.checkpoint.sync", note_sync)
+    monkeypatch.setattr("resnet_lab.training.checkpoint.sync", note_sync)
     monkeypatch.setattr("os.replace", note_replace)
     save(path, 2)
     beside = f".last.ckpt.{os.getpid()}"

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnet_lab.classifier import Tally, losses
 from resnet_lab.models.auxiliary import WithAuxiliary
+from resnet_lab.training.classifier import Tally, losses
 
 
 def logits_for(ranking: list[int]) -> torch.Tensor:

@@ -14,12 +14,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, prepare
-from resnet_lab.launch import check_distinct
-from resnet_lab.pool import share_out
-from resnet_lab.record import Run, identity
-from resnet_lab.training import build_all
-from resnet_lab.worker import execute
+from resnet_lab.config.compose import CONF, prepare
+from resnet_lab.runs.record import Run, identity
+from resnet_lab.runs.worker import execute
+from resnet_lab.sweeps.launcher import check_distinct
+from resnet_lab.sweeps.pool import share_out
+from resnet_lab.training.job import build_all
 
 Composed = Callable[..., dict[str, Any]]
 NAMES = json.loads((Path(__file__).parent / "golden/run_names.json").read_text())
@@ -249,7 +249,7 @@ def test_gpus_are_shared_out(
 def test_cores_are_shared_out(
     devices: int, n_jobs: int | None, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resnet_lab.pool.CORES", 8)
+    monkeypatch.setattr("resnet_lab.sweeps.pool.CORES", 8)
     places = share_out({"accelerator": "cpu", "devices": devices}, n_jobs, jobs=9)
     assert (len(places), int(places[0]["OMP_NUM_THREADS"])) == expected
 

@@ -12,8 +12,10 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, to_plain
-from resnet_lab.count import (
+from resnet_lab.config.compose import CONF, to_plain
+from resnet_lab.info import describe, show
+from resnet_lab.models import alexnet, googlenet, highway, inception_v4, resnet_cifar, resnet_imagenet, vgg
+from resnet_lab.models.count import (
     Stage,
     count_activation_bytes,
     count_layers,
@@ -21,8 +23,6 @@ from resnet_lab.count import (
     count_parameters,
     count_stages,
 )
-from resnet_lab.info import describe, show
-from resnet_lab.models import alexnet, googlenet, highway, inception_v4, resnet_cifar, resnet_imagenet, vgg
 
 IMAGENET = (3, 224, 224)
 # Table 1; the nets of basic blocks with option A, those of bottlenecks with option B, as Section 4.1 has them

@@ -18,11 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from test_data import write_cifar10
 
-from resnet_lab.checkpoint import read_checkpoint
+from resnet_lab.benchmarks.rounds import read_rounds, table
 from resnet_lab.eval import Stored, hold_against_record
-from resnet_lab.record import Run
-from resnet_lab.speeds import read_rounds, table
-from resnet_lab.worker import execute
+from resnet_lab.runs.record import Run
+from resnet_lab.runs.worker import execute
+from resnet_lab.training.checkpoint import read_checkpoint
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]

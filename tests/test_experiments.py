@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from resnet_lab.benchmarks.rounds import read_rounds, rounds, table
 from resnet_lab.report.publish import filled, readmes
-from resnet_lab.speeds import read_rounds, rounds, table
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in ROOT.glob("conf/experiment/*.yaml"))

@@ -16,12 +16,20 @@ import pytest
 
 from resnet_lab import eval as evaluating
 from resnet_lab.checks import UserError
-from resnet_lab.record import Run, add_to_plan, evaluations, note_evaluation, planned, run_name, write_atomically
 from resnet_lab.report import main, write_report
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.page import curves
 from resnet_lab.report.results import Result, read_results
 from resnet_lab.report.tables import markdown, results_csv
+from resnet_lab.runs.record import (
+    Run,
+    add_to_plan,
+    evaluations,
+    note_evaluation,
+    planned,
+    run_name,
+    write_atomically,
+)
 from resnet_lab.text import one_line, visible
 
 CONFIG: dict[str, Any] = {
@@ -389,7 +397,7 @@ def test_a_plan_of_ten_thousands_is_refused(tmp_path: Path) -> None:
 
 
 def evaluation(run: Run) -> dict[str, Any]:
-    from resnet_lab.record import hash_of_run
+    from resnet_lab.runs.record import hash_of_run
 
     config = run.record()["config"]
     return {"protocol": {"name": "ten_crop"}, "error": 7.0, "run": hash_of_run(config), "iteration": 20}

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from resnet_lab.checks import UserError
-from resnet_lab.compose import prepare
+from resnet_lab.config.compose import prepare
 from resnet_lab.data import ImageFolder, image_folder, pixels
-from resnet_lab.record import run_name
-from resnet_lab.worker import execute
+from resnet_lab.runs.record import run_name
+from resnet_lab.runs.worker import execute
 
 CLASSES = ("cat", "dog", "emu")
 

@@ -10,9 +10,8 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-from resnet_lab.build import build
 from resnet_lab.checks import UserError
-from resnet_lab.count import count_multiply_adds
+from resnet_lab.config.build import build
 from resnet_lab.models import (
     alexnet,
     googlenet,
@@ -25,6 +24,7 @@ from resnet_lab.models import (
     vgg,
 )
 from resnet_lab.models.auxiliary import WithAuxiliary
+from resnet_lab.models.count import count_multiply_adds
 from resnet_lab.models.shortcuts import shortcut_connection
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -14,15 +14,15 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, to_plain
+from resnet_lab.config.compose import CONF, to_plain
 from resnet_lab.data import ImageNet, Synthetic
 from resnet_lab.data.batches import EvaluationBatches, Images, Loader
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop, resize
 from resnet_lab.eval import perform
+from resnet_lab.evaluation.protocols import Member, Scorer, caution, evaluate, make_protocol
 from resnet_lab.models import alexnet, vgg
 from resnet_lab.models.torchvision_nets import fully_convolutional
-from resnet_lab.protocols import Member, Scorer, caution, evaluate, make_protocol
-from resnet_lab.record import Run
+from resnet_lab.runs.record import Run
 
 
 class ByBrightness(nn.Module):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_lab import kernels, provenance
+from resnet_lab.runs import provenance
+from resnet_lab.training import kernels
 
 XEON = """processor\t: 0
 cpu family\t: 6

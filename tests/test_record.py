@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_lab.record import Run, identity, run_name, sanitize
+from resnet_lab.runs.record import Run, identity, run_name, sanitize
 
 CONFIG = {
     "model": {"_target_": "resnet_lab.models.resnet_cifar", "depth": 20, "shortcut": "none", "width": 16},

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from resnet_lab.compose import CONF
+from resnet_lab.config.compose import CONF
 from resnet_lab.data.streams import generator
 from resnet_lab.schedule import MultiStep, MultiStepWarmup, Plateau
 

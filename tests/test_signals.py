@@ -12,10 +12,10 @@ import pytest
 from conftest import TINY
 from runs import curve, only_run, start, wait_for_rows
 
-from resnet_lab.jobs_table import JobsTable
-from resnet_lab.pool import LocalJob, PoolLauncher
-from resnet_lab.record import Run
-from resnet_lab.run import Processes, conclude
+from resnet_lab.runs.record import Run
+from resnet_lab.runs.supervisor import Processes, conclude
+from resnet_lab.sweeps.pool import LocalJob, PoolLauncher
+from resnet_lab.sweeps.table import JobsTable
 
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
 Composed = Callable[..., dict[str, Any]]

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY
 from runs import curve, start, wait_for_rows
 
-from resnet_lab.record import Run
+from resnet_lab.runs.record import Run
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,15 +15,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
 from resnet_lab import trust
-from resnet_lab.build import build
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, command, environment, freeze
+from resnet_lab.config.build import build
+from resnet_lab.config.compose import CONF, command, environment, freeze
 from resnet_lab.data import CIFAR10, CIFAR100, MNIST
 from resnet_lab.eval import Stored, load
 from resnet_lab.models.timm_nets import from_timm
-from resnet_lab.record import Run
-from resnet_lab.slurm import Task
-from resnet_lab.worker import execute
+from resnet_lab.runs.record import Run
+from resnet_lab.runs.worker import execute
+from resnet_lab.sweeps.slurm import Task
 
 SHELL = "_target_: torch.utils.collect_env.run, command: 'touch pwned'"
 COMMANDS = ("train", "eval", "info", "export")

@@ -20,10 +20,8 @@ from test_data import write_cifar10
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_lab import onnx_form, weights
-from resnet_lab.checkpoint import read_checkpoint
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, check_keys, to_plain
+from resnet_lab.config.compose import CONF, check_keys, to_plain
 from resnet_lab.eval import perform as evaluate
 from resnet_lab.export import export
 from resnet_lab.models import (
@@ -36,9 +34,12 @@ from resnet_lab.models import (
     resnet_imagenet,
     vgg,
 )
-from resnet_lab.record import Run
-from resnet_lab.weights import export_weights, load_weights
-from resnet_lab.worker import execute
+from resnet_lab.runs.record import Run
+from resnet_lab.runs.worker import execute
+from resnet_lab.training.checkpoint import read_checkpoint
+from resnet_lab.weights import files as weights
+from resnet_lab.weights import onnx_form
+from resnet_lab.weights.files import export_weights, load_weights
 
 State = dict[str, Tensor]
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
@@ -511,7 +512,7 @@ def test_where_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("resnet_lab.record.sync", full)
+    monkeypatch.setattr("resnet_lab.runs.record.sync", full)
     with pytest.raises(UserError, match=r"output: .*a.pth cannot be written: No space left on device"):
         export_weights(net, tmp_path / "a.pth", "torchvision")
     assert list(tmp_path.iterdir()) == [there]

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_lab.checks import UserError
 from resnet_lab.data.streams import generator
-from resnet_lab.signals import end_with_parent, held
+from resnet_lab.runs.signals import end_with_parent, held
 
 # From (C, H, W) uint8, and what was drawn for the image, to what a net is to see of it, uint8, too.
 View = Callable[..., list[Tensor]]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resnet_lab.checks import UserError
 from resnet_lab.files import open_plain, open_regular
-from resnet_lab.record import write_atomically
+from resnet_lab.runs.record import write_atomically
 from resnet_lab.text import one_line
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.record import Run, digest_of, evaluations, hash_of, hash_of_run, identity, label, planned
 from resnet_lab.report.validity import (
     ERRORS,
     MOST_ITERATIONS,
@@ -20,6 +19,7 @@ from resnet_lab.report.validity import (
     check_facts,
     check_number,
 )
+from resnet_lab.runs.record import Run, digest_of, evaluations, hash_of, hash_of_run, identity, label, planned
 from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")

@@ -12,11 +12,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from resnet_lab.compose import CONF
-from resnet_lab.record import sanitize
+from resnet_lab.config.compose import CONF
 from resnet_lab.report.conditions import mixtures, resumed
 from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
+from resnet_lab.runs.record import sanitize
 
 ERROR = "train_error"
 # A gap is shown where its two-sided interval would be above zero, so of the 5 % half are on that side.

@@ -15,12 +15,12 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional
 
-from resnet_lab.build import build
+from resnet_lab.benchmarks.rounds import measure, ratios, rounds, table
 from resnet_lab.checks import UserError
+from resnet_lab.config.build import build
 from resnet_lab.data import ImageNet
 from resnet_lab.data.batches import Request
-from resnet_lab.record import Run, write_atomically
-from resnet_lab.speeds import measure, ratios, rounds, table
+from resnet_lab.runs.record import Run, write_atomically
 
 PHOTOS = 64
 WIDTH, HEIGHT = 500, 375  # what most of ImageNet's photographs have

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from resnet_lab.files import check_not_packed
-from resnet_lab.record import previous, sync
+from resnet_lab.runs.record import previous, sync
 
 
 class VerifiedCheckpointIO(CheckpointIO):

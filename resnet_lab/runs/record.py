@@ -7,7 +7,7 @@ outputs/<experiment_name>/<run_name>/seed<k>/
     train.log  .hydra/ TensorBoard's events
 
 In record.json, beside the config and the errors, stands what the digits depend on:
-    kernels            the CPU, the GPU, their libraries and settings (resnet_lab.kernels)
+    kernels            the CPU, the GPU, their libraries and settings (resnet_lab.training.kernels)
     versions           of Python and of all packages that touch pixels, nets or configs
     processes threads device channels_last compile strategy
     machine git        of which only machine.processor changes digits; interop_threads change none

@@ -20,10 +20,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
-from resnet_lab.compose import freeze
-from resnet_lab.jobs_table import JobsTable
-from resnet_lab.record import Run, add_to_plan, differences, no_space
-from resnet_lab.signals import EXIT_INTERRUPTED, handle_signals
+from resnet_lab.config.compose import freeze
+from resnet_lab.runs.record import Run, add_to_plan, differences, no_space
+from resnet_lab.runs.signals import EXIT_INTERRUPTED, handle_signals
+from resnet_lab.sweeps.table import JobsTable
 
 
 class Job:
@@ -166,7 +166,7 @@ def register_launchers() -> None:
     plugins = types.ModuleType("hydra_plugins.resnet_lab")
     sys.modules[plugins.__name__] = package.resnet_lab = plugins  # type: ignore[attr-defined]
     for name, launcher in (("pool", "PoolLauncher"), ("slurm", "SlurmLauncher")):
-        found = getattr(importlib.import_module(f"resnet_lab.{name}"), launcher)
+        found = getattr(importlib.import_module(f"resnet_lab.sweeps.{name}"), launcher)
         found.__module__ = plugins.__name__
         setattr(plugins, launcher, found)
         registry.register(found)

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF
+from resnet_lab.config.compose import CONF
 
 
 class Refused(UserError, CompactHydraException):

@@ -1,7 +1,7 @@
-"""One run, from its frozen config to its end: `python -m resnet_lab.run RUN_DIRECTORY`.
+"""One run, from its frozen config to its end: `python -m resnet_lab.runs.supervisor RUN_DIRECTORY`.
 
 This process computes nothing and imports no torch. It owns the directory, starts the run's processes
-(resnet_lab.worker, one a device), passes on requests to stop, and sees to it that all of them end: when
+(resnet_lab.runs.worker, one a device), passes on requests to stop, and sees to it that all of them end: when
 one dies, when one hangs, and whatever kills them, with the reason in the record.
 """
 
@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError
-from resnet_lab.processes import environments, python, rank, started_outside
-from resnet_lab.record import EXIT_IN_USE, Run, hash_of, no_space, now
-from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
+from resnet_lab.runs.processes import environments, python, rank, started_outside
+from resnet_lab.runs.record import EXIT_IN_USE, Run, hash_of, no_space, now
+from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
 # Seconds from a request to stop, or from the end of one process, until the others are killed; all ends within 20.
 GRACE = 18.0
@@ -74,7 +74,7 @@ class Processes:
         with held():
             self.started = [
                 subprocess.Popen(
-                    python("resnet_lab.worker", str(run.directory), *trust.arguments()),
+                    python("resnet_lab.runs.worker", str(run.directory), *trust.arguments()),
                     env=os.environ | own | extra,
                     pass_fds=keep_open,
                 )

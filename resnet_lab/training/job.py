@@ -20,20 +20,20 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from resnet_lab.activation_checkpointing import checkpoint_blocks
-from resnet_lab.build import build
-from resnet_lab.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
-from resnet_lab.changes import history
-from resnet_lab.checkpoint import VerifiedCheckpointIO, newest_whole, run_of
 from resnet_lab.checks import UserError, check_positive
-from resnet_lab.classifier import Classifier
-from resnet_lab.count import count_multiply_adds, count_parameters
+from resnet_lab.config.build import build
 from resnet_lab.data import ImageData
-from resnet_lab.kernels import kernels
-from resnet_lab.processes import devices, started_outside
-from resnet_lab.provenance import provenance
-from resnet_lab.record import Run, hash_of_run, previous
-from resnet_lab.tensorboard import RunEvents
+from resnet_lab.models.activation_checkpointing import checkpoint_blocks
+from resnet_lab.models.count import count_multiply_adds, count_parameters
+from resnet_lab.runs.changes import history
+from resnet_lab.runs.processes import devices, started_outside
+from resnet_lab.runs.provenance import provenance
+from resnet_lab.runs.record import Run, hash_of_run, previous
+from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
+from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole, run_of
+from resnet_lab.training.classifier import Classifier
+from resnet_lab.training.kernels import kernels
+from resnet_lab.training.tensorboard import RunEvents
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
-from resnet_lab import hydra_block, trust
+from resnet_lab import trust
 from resnet_lab.checks import UserError
-from resnet_lab.compose import CONF, register_resolvers
+from resnet_lab.config import hydra_block
+from resnet_lab.config.compose import CONF, register_resolvers
 
 
 def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab.checks import UserError, check_choice, check_positive
-from resnet_lab.classifier import Tally, sum_over_processes
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, View
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop
 from resnet_lab.models.torchvision_nets import fully_convolutional
+from resnet_lab.training.classifier import Tally, sum_over_processes
 
 SETTINGS = {
     "center_crop": {"shorter_side"},

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, GoogLeNet
 
-from resnet_lab.checkpoint import is_whole
 from resnet_lab.checks import UserError, check_choice, library
 from resnet_lab.files import check_not_packed
-from resnet_lab.layouts import (
+from resnet_lab.runs.record import write_atomically
+from resnet_lab.training.checkpoint import is_whole
+from resnet_lab.weights.names import (
     TO_OURS,
     TO_TORCHVISIONS,
     blocks,
@@ -24,8 +25,7 @@ from resnet_lab.layouts import (
     renamed,
     reordered,
 )
-from resnet_lab.onnx_form import onnx_content
-from resnet_lab.record import write_atomically
+from resnet_lab.weights.onnx_form import onnx_content
 
 FORMS = {"torchvision": (".pth", ".pt", ".th"), "safetensors": (".safetensors",), "onnx": (".onnx",)}
 PADDINGS = ("both", "end")

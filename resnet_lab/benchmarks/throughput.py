@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from resnet_lab.build import build
+from resnet_lab.benchmarks.rounds import measure, ratios, rounds, table
 from resnet_lab.checks import UserError
+from resnet_lab.config.build import build
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
-from resnet_lab.record import Run, write_atomically
-from resnet_lab.speeds import measure, ratios, rounds, table
-from resnet_lab.training import build_all, build_trainer, check_settings, set_threads
+from resnet_lab.runs.record import Run, write_atomically
+from resnet_lab.training.job import build_all, build_trainer, check_settings, set_threads
 
 WARM_UP = 3  # iterations at the start of each turn that are not timed
 

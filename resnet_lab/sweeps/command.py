@@ -10,12 +10,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
-from resnet_lab.command_line import run_command
-from resnet_lab.compose import command, environment, follow, freeze, prepare
-from resnet_lab.launch import register_launchers
-from resnet_lab.processes import rank
-from resnet_lab.record import Run
-from resnet_lab.signals import PARENT, held
+from resnet_lab.config.command_line import run_command
+from resnet_lab.config.compose import command, environment, follow, freeze, prepare
+from resnet_lab.runs.processes import rank
+from resnet_lab.runs.record import Run
+from resnet_lab.runs.signals import PARENT, held
+from resnet_lab.sweeps.launcher import register_launchers
 
 
 def _task(cfg: DictConfig) -> float | None:

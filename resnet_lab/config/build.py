@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from resnet_lab import models, trust
 from resnet_lab.checks import UserError
+from resnet_lab.config.targets import check_name, refusal, targets
 from resnet_lab.data import ImageData
-from resnet_lab.targets import check_name, refusal, targets
 
 KINDS: dict[str, type] = {
     "model": nn.Module,

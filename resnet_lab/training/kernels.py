@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from resnet_lab.provenance import cpu_fact, processor
+from resnet_lab.runs.provenance import cpu_fact, processor
 
 # By these flags of a processor, in Linux's words, the libraries choose their code.
 INSTRUCTIONS = (

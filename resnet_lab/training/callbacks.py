@@ -16,10 +16,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from resnet_lab.checks import UserError
-from resnet_lab.classifier import Classifier
 from resnet_lab.data.streams import seed_of
-from resnet_lab.record import Run, chained, hash_of_run
-from resnet_lab.signals import Interrupted, handle_signals, leave
+from resnet_lab.runs.record import Run, chained, hash_of_run
+from resnet_lab.runs.signals import Interrupted, handle_signals, leave
+from resnet_lab.training.classifier import Classifier
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""One of a run's training processes: `python -m resnet_lab.worker RUN_DIRECTORY`, started by resnet_lab.run."""
+"""One of a run's training processes, started by its supervisor: `python -m resnet_lab.runs.worker RUN_DIRECTORY`."""
 
 import importlib
 import logging
@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.files import open_plain
-from resnet_lab.processes import rank
-from resnet_lab.provenance import provenance
-from resnet_lab.quiet import silence
-from resnet_lab.record import Run, no_space, now
-from resnet_lab.signals import (
+from resnet_lab.runs.processes import rank
+from resnet_lab.runs.provenance import provenance
+from resnet_lab.runs.quiet import silence
+from resnet_lab.runs.record import Run, no_space, now
+from resnet_lab.runs.signals import (
     EXIT_INTERRUPTED,
     PARENT,
     Interrupted,
@@ -32,7 +32,11 @@ from resnet_lab.text import visible
 
 log = logging.getLogger("resnet_lab")
 
-JOBS = {"train": "resnet_lab.training", "throughput": "resnet_lab.throughput", "loading": "resnet_lab.loading"}
+JOBS = {
+    "train": "resnet_lab.training.job",
+    "throughput": "resnet_lab.benchmarks.throughput",
+    "loading": "resnet_lab.benchmarks.loading",
+}
 
 
 def main() -> None:
@@ -117,7 +121,7 @@ def set_up_logging(run: Run) -> None:
     console = logging.StreamHandler()
     handlers: list[logging.Handler] = [console]
     if sys.stderr.isatty():
-        console.addFilter(lambda record: record.name != "resnet_lab.callbacks")  # the bar shows these
+        console.addFilter(lambda record: record.name != "resnet_lab.training.callbacks")  # the bar shows these
     if not (run.log_path.exists() and os.path.samestat(os.fstat(2), run.log_path.stat())):
         handlers.append(logging.StreamHandler(open_plain(run.log_path, "a+")))
     who = f"process {rank()}: " if rank() else ""

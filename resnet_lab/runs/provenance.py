@@ -65,7 +65,7 @@ def gpu_driver() -> str | None:
 
 def commit() -> dict[str, Any] | None:
     """The checkout's commit and whether its tracked files were changed; None where that cannot be told."""
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parent.parent.parent
     if not (here / ".git").exists() or not shutil.which("git"):
         return None
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet_lab.activation_checkpointing import CONTAINERS, buffers_kept
 from resnet_lab.checks import UserError
+from resnet_lab.models.activation_checkpointing import CONTAINERS, buffers_kept
 
 Shape = tuple[int, int, int]
 

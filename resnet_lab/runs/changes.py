@@ -4,7 +4,7 @@ import logging
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.record import Run, differences
+from resnet_lab.runs.record import Run, differences
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from omegaconf import OmegaConf
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError
-from resnet_lab.compose import command, environment, follow, prepare
-from resnet_lab.launch import Job, SweepLauncher
-from resnet_lab.processes import devices, rank
-from resnet_lab.signals import EXIT_INTERRUPTED, PARENT, held
+from resnet_lab.config.compose import command, environment, follow, prepare
+from resnet_lab.runs.processes import devices, rank
+from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, held
+from resnet_lab.sweeps.launcher import Job, SweepLauncher
 
 LOOK_EVERY = 5.0  # seconds between two questions to SLURM
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}

@@ -12,11 +12,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resnet_lab import record, trust
+from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
-from resnet_lab.processes import CORES, check_place, python
-from resnet_lab.record import Run
-from resnet_lab.targets import check_names
+from resnet_lab.config.targets import check_names
+from resnet_lab.runs import record
+from resnet_lab.runs.processes import CORES, check_place, python
+from resnet_lab.runs.record import Run
 
 # All that a config may read of the environment, which may hold keys and passwords.
 VARIABLES = ("RESNET_LAB_DATA",)
@@ -24,7 +25,7 @@ NO_DEFAULT = object()
 
 FOLLOW = 60.0  # seconds that further processes wait for the first
 
-_HERE = Path(__file__).resolve().parent
+_HERE = Path(__file__).resolve().parent.parent
 # inside the package in a wheel, beside it in a checkout
 CONF = str(next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir()))
 
@@ -287,7 +288,7 @@ def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> 
 
 def command(run: Run, config: dict[str, Any]) -> list[str]:
     """What runs this config and no other that a later launch may have put there, in a process of its own."""
-    return python("resnet_lab.run", str(run.directory), record.hash_of(config), *trust.arguments())
+    return python("resnet_lab.runs.supervisor", str(run.directory), record.hash_of(config), *trust.arguments())
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:
