@@ -12,9 +12,11 @@ from resnet_lab.config.command_line import run_command
 from resnet_lab.config.compose import resolved
 from resnet_lab.report.results import Found, find_runs
 from resnet_lab.report.validity import check_facts
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of, hash_of_run
+from resnet_lab.runs.noted import digest_of, evaluations, note_evaluation
 from resnet_lab.runs.processes import CORES
 from resnet_lab.runs.quiet import silence
-from resnet_lab.runs.record import Run, digest_of, evaluations, hash_of, hash_of_run, note_evaluation
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from resnet_lab.checks import UserError, check_choice, check_safe
 from resnet_lab.config.command_line import run_command
 from resnet_lab.config.compose import resolved
-from resnet_lab.runs.record import Run, hash_of_run
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of_run
 
 
 class Source(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO
 from resnet_lab.checks import UserError
 
 MOST_JSON = 1 << 24  # bytes; a record has a few thousand
+FULL = (errno.ENOSPC, errno.EDQUOT)
 DEEPEST = 100  # lists and dicts inside each other; a record has less than ten
 
 
@@ -120,3 +121,33 @@ def check_plain(path: Path) -> None:
 
 def not_plain(path: Path) -> UserError:
     return UserError(f"{path} is not a regular file; remove it")
+
+
+def write_atomically(path: Path, *content: str | bytes | memoryview) -> None:
+    """Put a whole new file at `path`; a link that is there is replaced, and what it leads to is left alone."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)  # or a link that was put there would be followed
+    try:
+        with beside.open("xb") as file:
+            file.writelines(part.encode() if isinstance(part, str) else part for part in content)
+            file.flush()
+            sync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def sync(descriptor: int) -> None:
+    """Have what was written on the disk, where the filesystem can promise that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def no_space(error: Exception, where: object) -> str | None:
+    """What helps against a full disk, where that is what went wrong."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return None
+    return f"no space left for {where} ({type(error).__name__}: {error}); free some, and the same command goes on"

@@ -13,9 +13,10 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from resnet_lab.config import hydra_block
-from resnet_lab.config.compose import CONF, freeze, prepare, register_resolvers
-from resnet_lab.runs.record import Run
+from resnet_lab.config.compose import CONF, freeze, register_resolvers
+from resnet_lab.runs.directory import Run
 from resnet_lab.runs.signals import SIGNALS
+from resnet_lab.runs.start import prepare
 from resnet_lab.sweeps.launcher import register_launchers
 
 ROOT = Path(__file__).parent.parent

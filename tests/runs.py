@@ -11,7 +11,7 @@ import torch
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
 from resnet_lab.training.checkpoint import read_checkpoint
 
 

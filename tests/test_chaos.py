@@ -20,7 +20,7 @@ import pytest
 import torch
 from runs import curve, only_run, points, start, wait_for_rows, wait_until_free, weights
 
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole, read_checkpoint
 
 Note = Callable[[str, str, int, float], None]

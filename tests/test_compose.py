@@ -14,8 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.compose import CONF, prepare
-from resnet_lab.runs.record import Run, identity
+from resnet_lab.config.compose import CONF
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import identity
+from resnet_lab.runs.start import prepare
 from resnet_lab.runs.worker import execute
 from resnet_lab.sweeps.launcher import check_distinct
 from resnet_lab.sweeps.pool import share_out

@@ -20,7 +20,7 @@ from test_data import write_cifar10
 
 from resnet_lab.benchmarks.rounds import read_rounds, table
 from resnet_lab.eval import Stored, hold_against_record
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
 from resnet_lab.runs.worker import execute
 from resnet_lab.training.checkpoint import read_checkpoint
 

@@ -16,20 +16,16 @@ import pytest
 
 from resnet_lab import eval as evaluating
 from resnet_lab.checks import UserError
+from resnet_lab.files import write_atomically
 from resnet_lab.report import main, write_report
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.page import curves
 from resnet_lab.report.results import Result, read_results
 from resnet_lab.report.tables import markdown, results_csv
-from resnet_lab.runs.record import (
-    Run,
-    add_to_plan,
-    evaluations,
-    note_evaluation,
-    planned,
-    run_name,
-    write_atomically,
-)
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import run_name
+from resnet_lab.runs.noted import evaluations, note_evaluation
+from resnet_lab.runs.plan import add_to_plan, planned
 from resnet_lab.text import one_line, visible
 
 CONFIG: dict[str, Any] = {
@@ -397,7 +393,7 @@ def test_a_plan_of_ten_thousands_is_refused(tmp_path: Path) -> None:
 
 
 def evaluation(run: Run) -> dict[str, Any]:
-    from resnet_lab.runs.record import hash_of_run
+    from resnet_lab.runs.identity import hash_of_run
 
     config = run.record()["config"]
     return {"protocol": {"name": "ten_crop"}, "error": 7.0, "run": hash_of_run(config), "iteration": 20}

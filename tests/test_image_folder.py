@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.compose import prepare
 from resnet_lab.data import ImageFolder, image_folder, pixels
-from resnet_lab.runs.record import run_name
+from resnet_lab.runs.identity import run_name
+from resnet_lab.runs.start import prepare
 from resnet_lab.runs.worker import execute
 
 CLASSES = ("cat", "dog", "emu")

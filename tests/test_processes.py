@@ -20,11 +20,11 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.compose import prepare
 from resnet_lab.data import Synthetic
 from resnet_lab.data.augment import crop_and_flip
 from resnet_lab.data.batches import Batch, TrainBatches, TrainLoader
 from resnet_lab.runs.processes import check_place, devices, environments, rank, started_outside
+from resnet_lab.runs.start import prepare
 from resnet_lab.training.classifier import Classifier
 
 Composed = Callable[..., dict[str, Any]]

@@ -22,7 +22,7 @@ from resnet_lab.eval import perform
 from resnet_lab.evaluation.protocols import Member, Scorer, caution, evaluate, make_protocol
 from resnet_lab.models import alexnet, vgg
 from resnet_lab.models.torchvision_nets import fully_convolutional
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
 
 
 class ByBrightness(nn.Module):

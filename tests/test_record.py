@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_lab.runs.record import Run, identity, run_name, sanitize
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import identity, run_name, sanitize
 
 CONFIG = {
     "model": {"_target_": "resnet_lab.models.resnet_cifar", "depth": 20, "shortcut": "none", "width": 16},

@@ -14,7 +14,10 @@ from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import CIFAR_RECIPE, IMAGENET_RECIPE, WARMUP, paper_errors, paper_test_error
 from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
 from resnet_lab.report.verdict import pairs, verdict
-from resnet_lab.runs.record import Run, add_to_plan, digest_of, hash_of_run, note_evaluation, run_name
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of_run, run_name
+from resnet_lab.runs.noted import digest_of, note_evaluation
+from resnet_lab.runs.plan import add_to_plan
 
 CONFIG = {
     "model": {"_target_": "resnet_lab.models.resnet_cifar", "depth": 20, "shortcut": "none", "width": 16},

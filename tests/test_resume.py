@@ -19,9 +19,10 @@ from runs import curve, points, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.compose import command, prepare
 from resnet_lab.runs.changes import history
-from resnet_lab.runs.record import Run, hash_of_run
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of_run
+from resnet_lab.runs.start import command, prepare
 from resnet_lab.runs.worker import execute, explain
 from resnet_lab.training.callbacks import Curves, Reseed, SaveLast, Stop
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole
@@ -382,7 +383,7 @@ def test_what_helps_where_a_run_cannot_begin(
     def fail(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("resnet_lab.runs.record.write_atomically", fail)
+    monkeypatch.setattr("resnet_lab.runs.start.write_atomically", fail)
     with pytest.raises(UserError, match=told):
         prepare(composed(*TINY))
 

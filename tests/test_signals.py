@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY
 from runs import curve, only_run, start, wait_for_rows
 
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
 from resnet_lab.runs.supervisor import Processes, conclude
 from resnet_lab.sweeps.pool import LocalJob, PoolLauncher
 from resnet_lab.sweeps.table import JobsTable

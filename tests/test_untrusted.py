@@ -17,11 +17,12 @@ from hydra.core.config_store import ConfigStore
 from resnet_lab import trust
 from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
-from resnet_lab.config.compose import CONF, command, environment, freeze
+from resnet_lab.config.compose import CONF, freeze
 from resnet_lab.data import CIFAR10, CIFAR100, MNIST
 from resnet_lab.eval import Stored, load
 from resnet_lab.models.timm_nets import from_timm
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.start import command, environment
 from resnet_lab.runs.worker import execute
 from resnet_lab.sweeps.slurm import Task
 

@@ -34,7 +34,7 @@ from resnet_lab.models import (
     resnet_imagenet,
     vgg,
 )
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
 from resnet_lab.runs.worker import execute
 from resnet_lab.training.checkpoint import read_checkpoint
 from resnet_lab.weights import files as weights
@@ -512,7 +512,7 @@ def test_where_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("resnet_lab.runs.record.sync", full)
+    monkeypatch.setattr("resnet_lab.files.sync", full)
     with pytest.raises(UserError, match=r"output: .*a.pth cannot be written: No space left on device"):
         export_weights(net, tmp_path / "a.pth", "torchvision")
     assert list(tmp_path.iterdir()) == [there]

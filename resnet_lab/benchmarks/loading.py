@@ -20,7 +20,8 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageNet
 from resnet_lab.data.batches import Request
-from resnet_lab.runs.record import Run, write_atomically
+from resnet_lab.files import write_atomically
+from resnet_lab.runs.directory import Run
 
 PHOTOS = 64
 WIDTH, HEIGHT = 500, 375  # what most of ImageNet's photographs have

@@ -19,7 +19,8 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
-from resnet_lab.runs.record import Run, write_atomically
+from resnet_lab.files import write_atomically
+from resnet_lab.runs.directory import Run
 from resnet_lab.training.job import build_all, build_trainer, check_settings, set_threads
 
 WARM_UP = 3  # iterations at the start of each turn that are not timed

@@ -1,10 +1,8 @@
-"""From the command line to a frozen config in its run directory. Imports no torch, so it answers at once."""
+"""From Hydra's config to a frozen one: resolved, checked, plain. Imports no torch, so it answers at once."""
 
 import difflib
 import math
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.config.targets import check_names
-from resnet_lab.runs import record
-from resnet_lab.runs.processes import CORES, check_place, python
-from resnet_lab.runs.record import Run
+from resnet_lab.runs import identity
+from resnet_lab.runs.identity import UNRESOLVED, sanitize
+from resnet_lab.runs.processes import CORES
 
 # All that a config may read of the environment, which may hold keys and passwords.
 VARIABLES = ("RESNET_LAB_DATA",)
 NO_DEFAULT = object()
-
-FOLLOW = 60.0  # seconds that further processes wait for the first
-
 _HERE = Path(__file__).resolve().parent.parent
 # inside the package in a wheel, beside it in a checkout
 CONF = str(next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir()))
@@ -36,7 +30,7 @@ def register_resolvers() -> None:
     """
 
     def run_name(*, _root_: DictConfig) -> str:
-        return record.run_name(plain(_root_))
+        return identity.run_name(plain(_root_))
 
     def fraction(whole: int, numerator: int, denominator: int) -> int:
         # at least 1: a milestone or a period of 0 is none; what is no number is refused under its own name
@@ -52,14 +46,14 @@ def register_resolvers() -> None:
         return os.environ.get(name, default)
 
     OmegaConf.register_new_resolver("oc.env", variable, replace=True)
-    OmegaConf.register_new_resolver("component", record.sanitize, replace=True)
+    OmegaConf.register_new_resolver("component", sanitize, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("fraction", fraction, replace=True)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved blocks that identify a run, as plain types."""
-    return {str(key): to_plain(config[key]) for key in config if key not in record.UNRESOLVED}
+    return {str(key): to_plain(config[key]) for key in config if key not in UNRESOLVED}
 
 
 def to_plain(value: Any) -> Any:
@@ -163,7 +157,7 @@ def is_devices(value: object) -> bool:
 
 
 def is_name(value: object) -> bool:
-    return isinstance(value, str) and value == record.sanitize(value)
+    return isinstance(value, str) and value == sanitize(value)
 
 
 NAME = (is_name, "letters, digits, dots, dashes and underscores, at most 80")
@@ -204,101 +198,3 @@ RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "runtime.accept_changes": SWITCH,
     "runtime.timeout": (lambda value: is_number(value, 1), "a number of seconds, 1 or more"),
 }
-
-
-class InUse(UserError):
-    """Another launch runs in the directory now."""
-
-
-def prepare(config: dict[str, Any]) -> Run | None:
-    """The config's run directory with the config in it, or None if that run is complete already.
-
-    Raises:
-        InUse: another launch runs there now.
-        UserError: the directory is damaged, cannot be written, or holds another run; or this is no place
-            for as many processes.
-    """
-    check_place(config["trainer"])
-    run = Run(config["run_dir"])
-    try:
-        with run.ownership():
-            if config["force"] and is_to_be_set_aside(run):
-                print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
-            run.check_writable()
-            before = run.record()
-            check_same_run(run, before, config)
-            if run.is_complete():
-                print(f"{run.directory} is complete; force=true runs it anew", file=sys.stderr)
-                return None
-            if before.get("status") == "completed":
-                said = f"{run.record_path} says completed, but neither it nor the curve ends at the last iteration"
-                print(f"{said}; resuming", file=sys.stderr)
-            run.config_path.parent.mkdir(parents=True, exist_ok=True)
-            record.write_atomically(run.config_path, OmegaConf.to_yaml(config))
-            if not before:  # so that the directory is this run's from now on
-                run.update(status="running", config=config)
-    except BlockingIOError as error:
-        raise InUse(f"{error}; wait for it or stop it") from error
-    except OSError as error:
-        otherwise = f"{run.directory} cannot be used ({error}); set output_root to another folder"
-        raise UserError(record.no_space(error, run.directory) or otherwise) from error
-    return run
-
-
-def is_to_be_set_aside(run: Run) -> bool:
-    """Whether force=true has not done so yet: what it began goes on when it is interrupted."""
-    try:
-        before = run.record()
-    except UserError:  # damaged
-        return True
-    begun_by_force = isinstance(before.get("config"), dict) and before["config"].get("force") is True
-    return bool(before) and (before.get("status") == "completed" or not begun_by_force)
-
-
-def follow(config: dict[str, Any]) -> Run | None:
-    """The run directory, once the first of the run's processes has prepared it; None if the run is complete.
-
-    Raises:
-        UserError: it does not, or this is no place for as many processes.
-    """
-    check_place(config["trainer"])
-    run = Run(config["run_dir"])
-    patience = time.monotonic() + FOLLOW
-    while not run.owner():
-        if run.is_complete() and not config["force"]:
-            return None
-        if time.monotonic() > patience:
-            raise UserError(f"the first process of {run.directory} has not begun after {FOLLOW:.0f} seconds")
-        time.sleep(0.1)
-    return run
-
-
-def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> None:
-    """Refuse to go on in the directory of another run."""
-    if not before:
-        return
-    if not isinstance(before.get("config"), dict):
-        raise UserError(f"{run.record_path} has no config; choose another run_name, or force=true to start anew")
-    if found := record.run_differences(before["config"], config):
-        raise UserError(
-            f"{run.directory} holds another run: {', '.join(found)}; choose another run_name, or force=true "
-            "to set it aside"
-        )
-
-
-def command(run: Run, config: dict[str, Any]) -> list[str]:
-    """What runs this config and no other that a later launch may have put there, in a process of its own."""
-    return python("resnet_lab.runs.supervisor", str(run.directory), record.hash_of(config), *trust.arguments())
-
-
-def environment(config: dict[str, Any]) -> dict[str, str]:
-    """The environment for that process: some settings must be there when it starts."""
-    environ = os.environ | {"PYTHONSAFEPATH": "1"}
-    runtime = config["runtime"]
-    tunables = ["glibc.malloc.hugetlb=1"] if runtime["huge_pages"] else []
-    if runtime["activation_checkpointing"]:
-        # or the heap fragments between the inputs that are kept, and most of the saving is gone
-        tunables.append("glibc.malloc.mmap_threshold=1048576")
-    if tunables and sys.platform == "linux":
-        environ.setdefault("GLIBC_TUNABLES", ":".join(tunables))
-    return environ

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from resnet_lab.checks import UserError
-from resnet_lab.files import open_plain, open_regular
-from resnet_lab.runs.record import write_atomically
+from resnet_lab.files import open_plain, open_regular, write_atomically
 from resnet_lab.text import one_line
 
 log = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_lab.checks import UserError
+from resnet_lab.files import write_atomically
 from resnet_lab.report.by_depth import draw_by_depth, has_depths
 from resnet_lab.report.committed import NAME, read_committed, runs_jsonl
 from resnet_lab.report.costs import draw_costs
@@ -36,7 +37,6 @@ from resnet_lab.report.figure import draw
 from resnet_lab.report.page import page
 from resnet_lab.report.results import NotYet, read_results
 from resnet_lab.report.tables import markdown, results_csv
-from resnet_lab.runs.record import write_atomically
 from resnet_lab.runs.signals import EXIT_INTERRUPTED
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 

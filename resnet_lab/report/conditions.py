@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from resnet_lab.report.results import Result, Study
-from resnet_lab.runs.record import differences
+from resnet_lab.runs.identity import differences
 
 # Conditions that are no part of a run's identity: where in the record each stands.
 CONDITIONS = {

@@ -19,7 +19,10 @@ from resnet_lab.report.validity import (
     check_facts,
     check_number,
 )
-from resnet_lab.runs.record import Run, digest_of, evaluations, hash_of, hash_of_run, identity, label, planned
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
+from resnet_lab.runs.noted import digest_of, evaluations
+from resnet_lab.runs.plan import planned
 from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")

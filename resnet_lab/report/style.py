@@ -10,8 +10,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from resnet_lab.files import write_atomically
 from resnet_lab.report.results import Group, Study
-from resnet_lab.runs.record import write_atomically
 
 # Okabe and Ito (2008): told apart by people of every colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

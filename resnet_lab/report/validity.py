@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_lab.runs.record import identity, label
+from resnet_lab.runs.identity import identity, label
 from resnet_lab.text import one_line
 
 ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")

@@ -16,7 +16,7 @@ from resnet_lab.config.compose import CONF
 from resnet_lab.report.conditions import mixtures, resumed
 from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
-from resnet_lab.runs.record import sanitize
+from resnet_lab.runs.identity import sanitize
 
 ERROR = "train_error"
 # A gap is shown where its two-sided interval would be above zero, so of the 5 % half are on that side.

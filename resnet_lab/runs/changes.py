@@ -4,7 +4,8 @@ import logging
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.runs.record import Run, differences
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import differences
 
 log = logging.getLogger(__name__)
 

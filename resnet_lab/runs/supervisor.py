@@ -16,8 +16,10 @@ from omegaconf import OmegaConf
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError
+from resnet_lab.files import no_space
+from resnet_lab.runs.directory import EXIT_IN_USE, Run, now
+from resnet_lab.runs.identity import hash_of
 from resnet_lab.runs.processes import environments, python, rank, started_outside
-from resnet_lab.runs.record import EXIT_IN_USE, Run, hash_of, no_space, now
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
 # Seconds from a request to stop, or from the end of one process, until the others are killed; all ends within 20.

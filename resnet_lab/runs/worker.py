@@ -1,4 +1,4 @@
-"""One of a run's training processes, started by its supervisor: `python -m resnet_lab.runs.worker RUN_DIRECTORY`."""
+"""One of a run's training processes, which its supervisor starts: `python -m resnet_lab.runs.worker DIRECTORY`."""
 
 import importlib
 import logging
@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
-from resnet_lab.files import open_plain
+from resnet_lab.files import no_space, open_plain
+from resnet_lab.runs.directory import Run, now
 from resnet_lab.runs.processes import rank
 from resnet_lab.runs.provenance import provenance
 from resnet_lab.runs.quiet import silence
-from resnet_lab.runs.record import Run, no_space, now
 from resnet_lab.runs.signals import (
     EXIT_INTERRUPTED,
     PARENT,

@@ -11,10 +11,11 @@ from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
-from resnet_lab.config.compose import command, environment, follow, freeze, prepare
+from resnet_lab.config.compose import freeze
+from resnet_lab.runs.directory import Run
 from resnet_lab.runs.processes import rank
-from resnet_lab.runs.record import Run
 from resnet_lab.runs.signals import PARENT, held
+from resnet_lab.runs.start import command, environment, follow, prepare
 from resnet_lab.sweeps.launcher import register_launchers
 
 

@@ -21,7 +21,10 @@ from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.compose import freeze
-from resnet_lab.runs.record import Run, add_to_plan, differences, no_space
+from resnet_lab.files import no_space
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import differences
+from resnet_lab.runs.plan import add_to_plan
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, handle_signals
 from resnet_lab.sweeps.table import JobsTable
 

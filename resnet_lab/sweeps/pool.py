@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_lab.checks import UserError, check_choice, check_positive
-from resnet_lab.config.compose import InUse, command, environment, prepare
 from resnet_lab.files import open_plain
+from resnet_lab.runs.directory import EXIT_IN_USE
 from resnet_lab.runs.processes import CORES, devices, visible_gpus
-from resnet_lab.runs.record import EXIT_IN_USE
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, held
+from resnet_lab.runs.start import InUse, command, environment, prepare
 from resnet_lab.sweeps.launcher import Job, SweepLauncher
 
 

@@ -20,9 +20,9 @@ from omegaconf import OmegaConf
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError
-from resnet_lab.config.compose import command, environment, follow, prepare
 from resnet_lab.runs.processes import devices, rank
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, held
+from resnet_lab.runs.start import command, environment, follow, prepare
 from resnet_lab.sweeps.launcher import Job, SweepLauncher
 
 LOOK_EVERY = 5.0  # seconds between two questions to SLURM

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from resnet_lab.checks import UserError
-from resnet_lab.runs.record import Run
+from resnet_lab.runs.directory import Run
 from resnet_lab.text import one_line
 
 

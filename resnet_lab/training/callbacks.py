@@ -17,7 +17,8 @@ from torch.utils.tensorboard.summary import hparams
 
 from resnet_lab.checks import UserError
 from resnet_lab.data.streams import seed_of
-from resnet_lab.runs.record import Run, chained, hash_of_run
+from resnet_lab.runs.directory import Run, chained
+from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.signals import Interrupted, handle_signals, leave
 from resnet_lab.training.classifier import Classifier
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from resnet_lab.files import check_not_packed
-from resnet_lab.runs.record import previous, sync
+from resnet_lab.files import check_not_packed, sync
+from resnet_lab.runs.directory import previous
 
 
 class VerifiedCheckpointIO(CheckpointIO):

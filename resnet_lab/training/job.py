@@ -26,9 +26,10 @@ from resnet_lab.data import ImageData
 from resnet_lab.models.activation_checkpointing import checkpoint_blocks
 from resnet_lab.models.count import count_multiply_adds, count_parameters
 from resnet_lab.runs.changes import history
+from resnet_lab.runs.directory import Run, previous
+from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.processes import devices, started_outside
 from resnet_lab.runs.provenance import provenance
-from resnet_lab.runs.record import Run, hash_of_run, previous
 from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole, run_of
 from resnet_lab.training.classifier import Classifier

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, GoogLeNet
 
 from resnet_lab.checks import UserError, check_choice, library
-from resnet_lab.files import check_not_packed
-from resnet_lab.runs.record import write_atomically
+from resnet_lab.files import check_not_packed, write_atomically
 from resnet_lab.training.checkpoint import is_whole
 from resnet_lab.weights.names import (
     TO_OURS,

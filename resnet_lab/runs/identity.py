@@ -1,0 +1,83 @@
+"""What makes a run the same run: of its config, all but the seed and where or how it is executed. No torch."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+# Where and how a run is executed; everything else identifies it. A measurement of speed is about the runtime.
+UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
+EXECUTION = {
+    "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"},
+    "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
+    "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
+}
+
+
+def run_name(config: dict[str, Any]) -> str:
+    """A readable name and a short hash of what identifies the run."""
+    return f"{label(config)}-{hash_of(identity(config))}"
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that makes it another experiment, whatever the seed and machine."""
+    execution = EXECUTION[""] - ({"runtime"} if config.get("job") == "throughput" else set())
+    kept = {key: value for key, value in config.items() if key not in execution}
+    for block in ("data", "trainer"):
+        if isinstance(kept.get(block), dict):
+            kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
+    if isinstance(kept.get("data"), dict):
+        kept["data"] = identity_of_data(kept["data"], config["data"].get("root"))
+    return kept
+
+
+def identity_of_data(data: dict[str, Any], root: Any) -> dict[str, Any]:
+    target = data.get("_target_")
+    # these came into the YAML when runs had names already: null leaves the names as they are
+    unsaid = {"subset"} if target == "resnet_lab.data.ImageNet" else {"subset", "std"}
+    said = {key: value for key, value in data.items() if value is not None or key not in unsaid}
+    # wherever the folder is, its name tells one set of images from another
+    return said | ({"root": Path(str(root)).name} if target == "resnet_lab.data.ImageFolder" else {})
+
+
+def run_differences(before: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """What makes another run of a config than of the one before."""
+    old, new = (identity(c) | {"seed": c.get("seed")} for c in (before, config))
+    return differences(old, new)
+
+
+def hash_of_run(config: dict[str, Any]) -> str:
+    """Of all that makes it this run, the seed included."""
+    return hash_of(identity(config) | {"seed": config.get("seed")})
+
+
+def differences(before: Any, after: Any, name: str = "") -> list[str]:
+    """Where two resolved configs differ, as `model.depth=20 (was 56)`."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [f"{name}={after!r} (was {before!r})"]
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        found += differences(before.get(key), after.get(key), f"{name}.{key}".lstrip("."))
+    return found
+
+
+def hash_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def label(config: dict[str, Any]) -> str:
+    """For people: `plain-20`, `resnet-56-A`, or a function's own name and what makes its nets differ."""
+    model = config["model"]
+    name = str(model.get("_target_", "")).rpartition(".")[2]
+    shortcut = model.get("shortcut")
+    if name.startswith("resnet_"):
+        name = "plain" if shortcut == "none" else "resnet"
+    words = [name, model.get("depth"), shortcut if shortcut != "none" else None, model.get("module")]
+    words += ["bn"] if model.get("batch_norm") is True else []
+    return sanitize("-".join(str(word) for word in words if word is not None))
+
+
+def sanitize(name: str) -> str:
+    """The name as one path component of letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "unnamed"

@@ -1,0 +1,42 @@
+"""Which runs of an experiment were asked for: its plan.json. Standard library only."""
+
+import fcntl
+import json
+import os
+from pathlib import Path, PurePath
+
+from resnet_lab.checks import UserError
+from resnet_lab.files import open_plain, read_json, write_atomically
+
+MOST_PLANNED = 10_000  # runs of an experiment
+
+
+def add_to_plan(experiment: Path, directories: list[str]) -> None:
+    """Note in the experiment's plan.json which runs were asked for, so that a missing one is missed."""
+    experiment.mkdir(parents=True, exist_ok=True)
+    with open_plain(experiment / ".plan.lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps may add at once
+        plan = planned(experiment) | {os.path.relpath(directory, experiment) for directory in directories}
+        write_atomically(experiment / "plan.json", json.dumps(sorted(plan), indent=2) + "\n")
+
+
+def planned(experiment: Path) -> set[str]:
+    """The run directories asked for, relative to the experiment's."""
+    path = experiment / "plan.json"
+    if not path.exists():
+        return set()
+    try:
+        plan = read_json(path)
+        if not isinstance(plan, list) or not all(isinstance(run, str) and is_inside(run) for run in plan):
+            raise ValueError("not a list of folders in it")
+        if len(plan) > MOST_PLANNED:
+            raise ValueError(f"more than {MOST_PLANNED} runs")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and run the sweep's command again") from error
+    return set(plan)
+
+
+def is_inside(name: str) -> bool:
+    """Whether it leads nowhere out of the folder it is relative to."""
+    path = PurePath(name)
+    return "\0" not in name and not path.is_absolute() and ".." not in path.parts

@@ -1,0 +1,115 @@
+"""From a frozen config to its run directory and the process that runs it. Imports no torch."""
+
+import os
+import sys
+import time
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from resnet_lab import trust
+from resnet_lab.checks import UserError
+from resnet_lab.files import no_space, write_atomically
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of, run_differences
+from resnet_lab.runs.processes import check_place, python
+
+FOLLOW = 60.0  # seconds that further processes wait for the first
+
+
+class InUse(UserError):
+    """Another launch runs in the directory now."""
+
+
+def prepare(config: dict[str, Any]) -> Run | None:
+    """The config's run directory with the config in it, or None if that run is complete already.
+
+    Raises:
+        InUse: another launch runs there now.
+        UserError: the directory is damaged, cannot be written, or holds another run; or this is no place
+            for as many processes.
+    """
+    check_place(config["trainer"])
+    run = Run(config["run_dir"])
+    try:
+        with run.ownership():
+            if config["force"] and is_to_be_set_aside(run):
+                print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
+            run.check_writable()
+            before = run.record()
+            check_same_run(run, before, config)
+            if run.is_complete():
+                print(f"{run.directory} is complete; force=true runs it anew", file=sys.stderr)
+                return None
+            if before.get("status") == "completed":
+                said = f"{run.record_path} says completed, but neither it nor the curve ends at the last iteration"
+                print(f"{said}; resuming", file=sys.stderr)
+            run.config_path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(run.config_path, OmegaConf.to_yaml(config))
+            if not before:  # so that the directory is this run's from now on
+                run.update(status="running", config=config)
+    except BlockingIOError as error:
+        raise InUse(f"{error}; wait for it or stop it") from error
+    except OSError as error:
+        otherwise = f"{run.directory} cannot be used ({error}); set output_root to another folder"
+        raise UserError(no_space(error, run.directory) or otherwise) from error
+    return run
+
+
+def is_to_be_set_aside(run: Run) -> bool:
+    """Whether force=true has not done so yet: what it began goes on when it is interrupted."""
+    try:
+        before = run.record()
+    except UserError:  # damaged
+        return True
+    begun_by_force = isinstance(before.get("config"), dict) and before["config"].get("force") is True
+    return bool(before) and (before.get("status") == "completed" or not begun_by_force)
+
+
+def follow(config: dict[str, Any]) -> Run | None:
+    """The run directory, once the first of the run's processes has prepared it; None if the run is complete.
+
+    Raises:
+        UserError: it does not, or this is no place for as many processes.
+    """
+    check_place(config["trainer"])
+    run = Run(config["run_dir"])
+    patience = time.monotonic() + FOLLOW
+    while not run.owner():
+        if run.is_complete() and not config["force"]:
+            return None
+        if time.monotonic() > patience:
+            raise UserError(f"the first process of {run.directory} has not begun after {FOLLOW:.0f} seconds")
+        time.sleep(0.1)
+    return run
+
+
+def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse to go on in the directory of another run."""
+    if not before:
+        return
+    if not isinstance(before.get("config"), dict):
+        raise UserError(f"{run.record_path} has no config; choose another run_name, or force=true to start anew")
+    if found := run_differences(before["config"], config):
+        raise UserError(
+            f"{run.directory} holds another run: {', '.join(found)}; choose another run_name, or force=true "
+            "to set it aside"
+        )
+
+
+def command(run: Run, config: dict[str, Any]) -> list[str]:
+    """What runs this config and no other that a later launch may have put there, in a process of its own."""
+    return python("resnet_lab.runs.supervisor", str(run.directory), hash_of(config), *trust.arguments())
+
+
+def environment(config: dict[str, Any]) -> dict[str, str]:
+    """The environment for that process: some settings must be there when it starts."""
+    environ = os.environ | {"PYTHONSAFEPATH": "1"}
+    runtime = config["runtime"]
+    tunables = ["glibc.malloc.hugetlb=1"] if runtime["huge_pages"] else []
+    if runtime["activation_checkpointing"]:
+        # or the heap fragments between the inputs that are kept, and most of the saving is gone
+        tunables.append("glibc.malloc.mmap_threshold=1048576")
+    if tunables and sys.platform == "linux":
+        environ.setdefault("GLIBC_TUNABLES", ":".join(tunables))
+    return environ
