@@ -22,9 +22,10 @@ from resnet_lab.models import (
     resnet_imagenet,
     vgg,
 )
-from resnet_lab.models.activation_checkpointing import blocks, checkpoint_blocks
+from resnet_lab.models.activation_checkpointing import checkpoint_blocks
 from resnet_lab.models.auxiliary import WithAuxiliary
 from resnet_lab.models.count import count_activation_bytes
+from resnet_lab.models.structure import blocks
 
 Make = Callable[[], nn.Module]
 NETS: dict[str, tuple[Make, int, int]] = {  # blocks, pixels
@@ -126,7 +127,7 @@ def test_evaluation_is_computed_once() -> None:
     before = net(images)
     checkpoint_blocks(net)
     calls: list[str] = []
-    for block in blocks(net):
+    for block in blocks(net).values():
         block.conv1.register_forward_hook(lambda *_: calls.append("conv1"))
     output = net(images)
     assert torch.equal(output, before)

@@ -11,17 +11,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from resnet_lab.checks import UserError
-
-# exactly these: a subclass with a forward of its own is a block
-CONTAINERS = (nn.Sequential, nn.ModuleList)
+from resnet_lab.models.structure import blocks
 
 
 def checkpoint_blocks(net: nn.Module) -> int:
     """Have training keep only the input of each block, and compute the rest of it again in the backward pass.
 
-    A block is an outermost module below the net that has parameters and modules of its own and is no mere
-    `nn.Sequential` or `nn.ModuleList`: residual and plain blocks, highway layers, inception modules. The
-    gradients, the running statistics, the draws of dropout and the keys of the state dict stay what they were.
+    The gradients, the running statistics, the draws of dropout and the keys of the state dict stay what they were.
     Evaluation and everything without gradients run as before.
 
     Returns:
@@ -30,7 +26,7 @@ def checkpoint_blocks(net: nn.Module) -> int:
     Raises:
         UserError: the net has no blocks.
     """
-    found = list(blocks(net))
+    found = blocks(net).values()
     if not found:
         raise UserError(
             "runtime.activation_checkpointing=true needs a net of residual or plain blocks, highway layers or "
@@ -40,14 +36,6 @@ def checkpoint_blocks(net: nn.Module) -> int:
         # no closure, which a copy of the net would share; no wrapper, which would change the state dict's keys
         block.forward = partial(forward, block)
     return len(found)
-
-
-def blocks(net: nn.Module) -> Iterator[nn.Module]:
-    for child in net.children():
-        if type(child) in CONTAINERS:
-            yield from blocks(child)
-        elif any(child.children()) and any(True for _ in child.parameters()):
-            yield child
 
 
 def forward(block: nn.Module, *args: Any, **kwargs: Any) -> Any:

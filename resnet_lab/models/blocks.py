@@ -23,9 +23,13 @@ class Block(nn.Module):
     def layers(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
+    def added(self, x: Tensor) -> Tensor:
+        """F(x) + shortcut(x); F(x) in a plain net."""
         out = self.layers(x)
-        return F.relu(out if self.shortcut is None else out + self.shortcut(x), inplace=True)
+        return out if self.shortcut is None else out + self.shortcut(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.added(x), inplace=True)
 
 
 class BasicBlock(Block):

@@ -11,7 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_lab.checks import UserError
-from resnet_lab.models.activation_checkpointing import CONTAINERS, buffers_kept
+from resnet_lab.models.activation_checkpointing import buffers_kept
+from resnet_lab.models.structure import CONTAINERS, elements
+from resnet_lab.models.structure import layers as layers_of
 
 Shape = tuple[int, int, int]
 
@@ -88,7 +90,7 @@ def count_layers(net: nn.Module, shape: Shape) -> list[Layer]:
         shape = tuple(output.shape[1:])
         layers.append(Layer(names[module], type(module).__name__, shape, parameters, flops // 2))
 
-    names = {module: name for name, module in net.named_modules() if is_layer(module)}
+    names = {module: name for name, module in layers_of(net).items()}
     handles = [m.register_forward_pre_hook(start) for m in names] + [m.register_forward_hook(note) for m in names]
     try:
         with unchanged(net), torch.no_grad(), counter:
@@ -97,12 +99,6 @@ def count_layers(net: nn.Module, shape: Shape) -> list[Layer]:
         for handle in handles:
             handle.remove()
     return layers
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Whether it has no modules, or all weights itself, as timm's batch normalization with its activation."""
-    own = len(list(module.parameters(recurse=False)))
-    return not any(module.children()) or 0 < own == len(list(module.parameters()))
 
 
 def count_activation_bytes(net: nn.Module, shape: Shape) -> int:
@@ -153,17 +149,9 @@ def parts(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
 def structure(module: nn.Module) -> str:
     """In the notation of Table 1: `[1x1, 64; 3x3, 64; 1x1, 256] x 3` are three blocks with these convolutions,
     in the order of their definition, without the projections of shortcuts."""
-    texts = [(text, len(list(equal))) for text, equal in groupby(filter(None, map(describe, elements(module))))]
+    inside = [element for _, element in elements(module)] if type(module) in CONTAINERS else [module]
+    texts = [(text, len(list(equal))) for text, equal in groupby(filter(None, map(describe, inside)))]
     return "; ".join(text if times == 1 else f"[{text.strip('[]')}] x {times}" for text, times in texts)
-
-
-def elements(module: nn.Module) -> Iterator[nn.Module]:
-    """The blocks, and the layers that are in none."""
-    if type(module) not in CONTAINERS:
-        yield module
-        return
-    for child in module.children():
-        yield from elements(child)
 
 
 def describe(element: nn.Module) -> str:

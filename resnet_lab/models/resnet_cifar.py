@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab.checks import check_choice, check_positive
-from resnet_lab.models.blocks import BasicBlock, MakeBlock, conv3x3, he_initialization, head, stage
+from resnet_lab.models.blocks import BasicBlock, Block, MakeBlock, conv3x3, he_initialization, head, stage
 from resnet_lab.models.shortcuts import SHORTCUTS, shortcut_connection
 from resnet_lab.models.stems import resnet_stem
 
@@ -52,7 +52,7 @@ def preact_resnet_cifar(
     return net
 
 
-class PreActivationBlock(nn.Module):
+class PreActivationBlock(Block):
     """F(x) + shortcut(x), F = BN - ReLU - conv3x3 - BN - ReLU - conv3x3; nothing comes after the addition."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
@@ -61,9 +61,7 @@ class PreActivationBlock(nn.Module):
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
-        connection = shortcut_connection(shortcut, in_channels, out_channels, stride)
-        assert connection is not None
-        self.shortcut = connection
+        self.shortcut = shortcut_connection(shortcut, in_channels, out_channels, stride)
 
     def layers(self, x: Tensor) -> Tensor:
         out = self.conv1(F.relu(self.bn1(x), inplace=True))
@@ -71,8 +69,7 @@ class PreActivationBlock(nn.Module):
         return out  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.layers(x) + self.shortcut(x)
-        return added
+        return self.added(x)
 
 
 def stages(make_block: MakeBlock, depth: int, width: int) -> dict[str, nn.Module]:

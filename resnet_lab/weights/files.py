@@ -17,12 +17,12 @@ from resnet_lab.training.checkpoint import is_whole
 from resnet_lab.weights.names import (
     TO_OURS,
     TO_TORCHVISIONS,
-    blocks,
     other_function,
     pads,
     remarks,
     renamed,
     reordered,
+    shared_blocks,
 )
 from resnet_lab.weights.onnx_form import onnx_content
 
@@ -51,7 +51,7 @@ def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
     if isinstance(net, GoogLeNet) and not net.aux_logits and any(name.startswith("aux") for name in found):
         found = {name: tensor for name, tensor in found.items() if not re.match(r"aux[12]\.", name)}
         said = ["aux1 and aux2 are left out, as the net is without auxiliary classifiers"]
-    foreign = bool(blocks(net)) and "conv1.weight" in found
+    foreign = bool(shared_blocks(net)) and "conv1.weight" in found
     weights = fitted(net, path, found, TO_OURS if foreign else ())
     if foreign:
         said += remarks(net, padding)
@@ -204,11 +204,12 @@ def torchvision_weights(net: nn.Module, padding: str) -> dict[str, Tensor]:
     if isinstance(net, VGG | AlexNet | GoogLeNet):
         return weights
     instead = "choose safetensors or onnx"
-    if not blocks(net):
+    own = list(shared_blocks(net).values())
+    if not own:
         raise UserError(f"torchvision has no such net; {instead}")
     if other := other_function(net):
         raise UserError(f"{other}; {instead}")
-    if hasattr(net, "stage4") and (pads(net) or isinstance(blocks(net)[1].shortcut, nn.Sequential)):
+    if hasattr(net, "stage4") and (pads(net) or isinstance(own[1].shortcut, nn.Sequential)):
         raise UserError(f"torchvision's net has shortcuts of option B, and this one of A or C; {instead}")
     if padding == "both":
         weights = reordered(net, weights, back=True)

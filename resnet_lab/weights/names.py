@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from resnet_lab.checks import UserError
-from resnet_lab.models.blocks import Block, Bottleneck
+from resnet_lab.models.blocks import BasicBlock, Bottleneck
 from resnet_lab.models.shortcuts import PadShortcut
+from resnet_lab.models.structure import blocks
 
 TO_OURS = (
     (r"^conv1\.", "stem.0."),
@@ -32,13 +33,13 @@ def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
-def blocks(net: nn.Module) -> list[Block]:
-    """In the order of their use; none in a net that is no ResNet of ours."""
-    return [module for module in net.modules() if isinstance(module, Block)]
+def shared_blocks(net: nn.Module) -> dict[str, BasicBlock | Bottleneck]:
+    """The blocks that torchvision's ResNets have, too, by name; none in any other net, pre-activation included."""
+    return {name: block for name, block in blocks(net).items() if isinstance(block, BasicBlock | Bottleneck)}
 
 
 def pads(net: nn.Module) -> bool:
-    return any(isinstance(block.shortcut, PadShortcut) for block in blocks(net))
+    return any(isinstance(block.shortcut, PadShortcut) for block in shared_blocks(net).values())
 
 
 def remarks(net: nn.Module, padding: str) -> list[str]:
@@ -51,9 +52,10 @@ def remarks(net: nn.Module, padding: str) -> list[str]:
 
 def other_function(net: nn.Module) -> str | None:
     """Why torchvision's net may compute another function of weights of the same names and shapes."""
-    if any(block.shortcut is None for block in blocks(net)):
+    own = shared_blocks(net).values()
+    if any(block.shortcut is None for block in own):
         return "this net has no shortcuts, and nets of these names have (model.shortcut=A)"
-    if any(isinstance(block, Bottleneck) and block.conv1.stride != (1, 1) for block in blocks(net)):
+    if any(isinstance(block, Bottleneck) and block.conv1.stride != (1, 1) for block in own):
         return "this net strides in the 1x1 convolutions, torchvision's in the 3x3 (model.stride_in=3x3)"
     return None
 
@@ -77,15 +79,14 @@ def carried_channels(net: nn.Module, channels: int) -> Iterator[tuple[str, int, 
     The channels between the convolutions of a block keep their order.
     """
     order = torch.arange(channels)
-    for name, block in net.named_modules():
-        if isinstance(block, Block):
-            yield f"{name}.conv1.weight", 1, order
-            if isinstance(block.shortcut, PadShortcut):
-                order = widened(order, block.shortcut.extra_channels)
-            last = 3 if isinstance(block, Bottleneck) else 2
-            yield f"{name}.conv{last}.weight", 0, order
-            for of_channel in ("weight", "bias", "running_mean", "running_var"):
-                yield f"{name}.bn{last}.{of_channel}", 0, order
+    for name, block in shared_blocks(net).items():
+        yield f"{name}.conv1.weight", 1, order
+        if isinstance(block.shortcut, PadShortcut):
+            order = widened(order, block.shortcut.extra_channels)
+        last = 3 if isinstance(block, Bottleneck) else 2
+        yield f"{name}.conv{last}.weight", 0, order
+        for of_channel in ("weight", "bias", "running_mean", "running_var"):
+            yield f"{name}.bn{last}.{of_channel}", 0, order
     yield "head.2.weight", 1, order
 
 
