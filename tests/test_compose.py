@@ -1,20 +1,24 @@
 """What a config may say, and what becomes of one that says something else."""
 
+import functools
 import itertools
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.compose import CONF
+from resnet_lab.config.compose import CONF, freeze
+from resnet_lab.config.shrink import SHAPES
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import identity
 from resnet_lab.runs.start import prepare
@@ -35,36 +39,103 @@ def test_what_only_composes_or_reports_imports_no_torch(module: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_each_experiment_composes_and_can_be_shrunk(composed: Composed, name: str) -> None:
+def test_each_experiment_composes_under_its_name(composed: Composed, name: str) -> None:
     config = composed(f"experiment={name}")
     assert config["experiment_name"] == name
     # another name leaves stored and committed runs behind; change one only on purpose
     assert config["run_name"] == NAMES[name]
-    small = composed(f"experiment=[{name},smoke]")
-    assert small["experiment_name"] == "smoke"
-    assert small["iterations"] <= 30
-    assert small["data"]["_target_"].endswith("Synthetic")
 
 
-def jobs_of(composed: Composed, name: str) -> Iterator[dict[str, Any]]:
+def sweep_of(experiment: str) -> dict[str, Any]:
+    """What the experiment asks of Hydra: its mode and its sweep."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        block = compose("train", [f"experiment={experiment}"], return_hydra_config=True).hydra
+    return {"mode": block.mode, "params": OmegaConf.to_container(block.sweeper.params or OmegaConf.create())}
+
+
+@functools.cache  # half a minute for all of them
+def jobs_of(experiment: str) -> list[dict[str, Any]]:
     """The frozen configs of an experiment's sweep for one seed, one by one."""
-    swept = OmegaConf.load(f"{CONF}/experiment/{name}.yaml").get("hydra", {}).get("sweeper", {}).get("params", {})
+    swept = sweep_of(experiment)["params"]
     parsed = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in swept.items() if k != "seed"])
     axes = [
         [f"{o.key_or_group}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
         for o in parsed
     ]
-    return (composed(f"experiment={name}", *chosen) for chosen in itertools.product(*axes))
+    with initialize_config_dir(CONF, version_base="1.3"):
+        chosen = [[f"experiment={experiment}", *values] for values in itertools.product(*axes)]
+        return [freeze(compose("train", overrides)) for overrides in chosen]
+
+
+def kept_by_smoke(job: dict[str, Any]) -> dict[str, Any]:
+    """The net but for its width, the recipe but for its counts of iterations."""
+    model = {key: value for key, value in job["model"].items() if key != "width"}
+    schedule = {key: value for key, value in job["schedule"].items() if not isinstance(value, int | list)}
+    return {"model": model, "optimizer": job["optimizer"], "schedule": schedule, "job": job["job"]}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_smoke_shrinks_the_experiment_before_it_and_runs_no_other(name: str) -> None:
+    assert sweep_of(f"[{name},smoke]") == sweep_of(name)
+    whole, small = jobs_of(name), jobs_of(f"[{name},smoke]")
+    assert list(map(kept_by_smoke, small)) == list(map(kept_by_smoke, whole))
+    assert len({job["run_name"] for job in small}) == len({job["run_name"] for job in whole})
+    for job, before in zip(small, whole, strict=True):
+        assert job["experiment_name"] == f"{name}-smoke"
+        assert job["iterations"] == 4
+        assert job["schedule"].get("milestones") in ([2, 3], [1, 2])
+        assert job["model"].get("width", 0) <= before["model"].get("width", 0) // 4
+        assert job["trainer"]["accelerator"] == "cpu"
+        assert job["trainer"]["precision"] == before["trainer"]["precision"]
+        if name != "imagenet_loading":  # which makes its own photographs
+            assert job["data"]["_target_"] == "resnet_lab.data.Synthetic"
+            assert job["data"]["train_images"] <= 64
+
+
+def test_smoke_keeps_the_shape_of_the_images(composed: Composed) -> None:
+    for target, shape in SHAPES.items():
+        dataset = get_class(target)
+        data: Any = dataset if target != "resnet_lab.data.ImageNet" else dataset(root="nowhere")
+        assert (data.in_channels, data.image_size, data.num_classes) == shape, target
+    keys = ("in_channels", "image_size", "num_classes")
+    small = composed("experiment=[fashion_mnist_degradation,smoke]")["data"]
+    assert [small[key] for key in keys] == [1, 28, 10]
+    small = composed("experiment=[imagenet_depth,smoke]")["data"]
+    assert [small[key] for key in keys] == [3, 96, 1000]
+
+
+def test_smoke_keeps_what_is_given_outright_and_scales_what_counts_iterations(composed: Composed) -> None:
+    own = ("experiment=[cifar10_degradation,smoke]", "schedule.milestones=[16000,48000]")
+    assert composed(*own)["schedule"]["milestones"] == [1, 3]
+    given = composed(*own, "iterations=640", "data.batch_size=4", "data.holdout=5000", "trainer=ddp_cpu")
+    assert given["iterations"] == 640
+    assert given["schedule"]["milestones"] == [16000, 48000]
+    assert (given["data"]["batch_size"], given["trainer"]["devices"]) == (4, 2)
+    assert given["data"]["_target_"] == "resnet_lab.data.Synthetic"
+    folder = composed("experiment=[cifar10_degradation,smoke]", "data=image_folder", "data.root=somewhere")
+    assert folder["data"]["_target_"] == "resnet_lab.data.ImageFolder"
+
+
+def test_a_sweep_over_experiments_is_refused_with_the_commands_to_give(
+    resnet_lab: Callable[..., Any], tmp_path: Path
+) -> None:
+    ended = resnet_lab("train", "-m", "experiment=smoke,digits_degradation")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[0] == (
+        "experiment=smoke,digits_degradation would leave out the sweep of each experiment; give each its own "
+        "command: resnet-lab experiment=smoke; resnet-lab experiment=digits_degradation"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_an_experiment_shows_without_its_sweep_is_one_of_its_jobs(composed: Composed, name: str) -> None:
     shown = identity(composed(f"experiment={name}"))
-    assert any(identity(job)["model"] == shown["model"] for job in jobs_of(composed, name))
+    assert any(identity(job)["model"] == shown["model"] for job in jobs_of(name))
 
 
-def test_resnet_110_is_trained_with_a_warm_up_and_without(composed: Composed) -> None:
-    jobs = jobs_of(composed, "cifar10_resnet110")
+def test_resnet_110_is_trained_with_a_warm_up_and_without() -> None:
+    jobs = jobs_of("cifar10_resnet110")
     schedules = [job["schedule"]["_target_"].rpartition(".")[2] for job in jobs]
     assert schedules == ["MultiStepWarmup", "MultiStep"]
 

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from resnet_lab import trust
 from resnet_lab.checks import UserError
 from resnet_lab.config.compose import CONF
+from resnet_lab.config.shrink import shrink, without_smoke
 
 
 class Refused(UserError, CompactHydraException):
@@ -73,9 +74,16 @@ class Loader(ConfigLoaderImpl):
     def load_configuration(
         self, config_name: str | None, overrides: list[str], *arguments: Any, **options: Any
     ) -> DictConfig:
-        cfg = super().load_configuration(config_name, overrides, *arguments, **options)
+        check_one_study(overrides)
+        composed = without_smoke(overrides)
+        cfg = super().load_configuration(config_name, composed, *arguments, **options)
         try:
-            check(cfg, config_name, overrides)
+            check(cfg, config_name, composed)
+            if composed != overrides:
+                shrink(cfg, composed)
+                # a sweep composes each of its jobs from these
+                noted = dict(zip(composed, overrides, strict=True))
+                cfg.hydra.overrides.task = [noted[line] for line in cfg.hydra.overrides.task]
         except OmegaConfBaseException as error:
             raise Refused(f"{error.full_key or 'hydra'}: {str(error).splitlines()[0]}") from error
         return cfg
@@ -87,6 +95,18 @@ class Loader(ConfigLoaderImpl):
             for path in place or ():
                 check_place(str(path))
         super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+
+def check_one_study(overrides: list[str]) -> None:
+    """Refuse a sweep over experiments, which would leave out the sweep that each of them has."""
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.key_or_group == "experiment" and override.is_sweep_override():
+            swept = str(override.input_line).partition("=")[2]
+            commands = "; ".join(f"resnet-lab experiment={name}" for name in swept.split(","))
+            raise Refused(
+                f"experiment={swept} would leave out the sweep of each experiment; give each its own command: "
+                f"{commands}"
+            )
 
 
 def check_place(path: str) -> None:
