@@ -14,7 +14,7 @@ from resnet_lab.report.results import Found, find_runs
 from resnet_lab.report.validity import check_facts
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, hash_of_run
-from resnet_lab.runs.noted import digest_of, evaluations, note_evaluation
+from resnet_lab.runs.noted import evaluations, note_evaluation
 from resnet_lab.runs.processes import CORES
 from resnet_lab.runs.quiet import silence
 from resnet_lab.text import LONGEST_MESSAGE, one_line
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
     from resnet_lab.data import ImageData
-    from resnet_lab.evaluation.protocols import Member
+    from resnet_lab.evaluation.stored import Subject
     from resnet_lab.training.classifier import Classifier
 
 # Errors are counts over a number of images, so a true one comes back to the last digit.
@@ -161,11 +161,11 @@ def evaluate(stored: Stored, record: dict[str, Any], settings: dict[str, Any]) -
     Raises:
         UserError: the weights are damaged, or not of the last iteration, or the images are others.
     """
-    data, classifier, iteration = load(stored, record)
-    if iteration != record["iterations"]:
-        raise UserError(f"the weights are of iteration {iteration}, not {record['iterations']}")
+    subject, classifier = opened(stored, record)
+    if subject.iteration != record["iterations"]:
+        raise UserError(f"the weights are of iteration {subject.iteration}, not {record['iterations']}")
+    data = subject.data
     data.prepare()
-    check_images(data, record)
     trainer = make_trainer(settings | {"precision": record["config"]["trainer"]["precision"]})
     trainer.test(classifier, data, verbose=False)
     values = dict(trainer.callback_metrics)
@@ -176,33 +176,21 @@ def evaluate(stored: Stored, record: dict[str, Any], settings: dict[str, Any]) -
     return {key: float(values[name]) for key, name in names.items()}
 
 
-def load(stored: Stored, record: dict[str, Any]) -> tuple["ImageData", "Classifier", int]:
-    """The data, not yet read, the module with the stored weights, and their iteration.
+def opened(stored: Stored, record: dict[str, Any]) -> tuple["Subject", "Classifier"]:
+    """The net with the stored weights, and the module that it was trained as, compiled if it was.
 
     Raises:
         UserError: the weights are damaged or of another run.
     """
     import torch  # not needed for --help
 
-    from resnet_lab.training.checkpoint import read_checkpoint, run_of
-    from resnet_lab.training.job import build_all
+    from resnet_lab.evaluation.stored import open_run
+    from resnet_lab.training.job import build_classifier
 
     silence()
-    checkpoint = read_checkpoint(stored.checkpoint) if stored.checkpoint.is_file() else None
-    if checkpoint is None:
-        raise UserError(f"{stored.checkpoint} is missing or damaged")
-    if run_of(checkpoint) != hash_of_run(record["config"]):
-        raise UserError("the weights are not of the config in the record")
     torch.set_num_threads(min(record["threads"], MOST_THREADS))
-    data, classifier = build_all(record["config"])
-    data.may_download = False  # a record may come from anyone
-    classifier.load_state_dict(checkpoint["state_dict"])
-    return data, classifier, int(checkpoint["global_step"])
-
-
-def check_images(data: "ImageData", record: dict[str, Any]) -> None:
-    if data.checksum != record["data"]["sha256"]:
-        raise UserError(f"the images are not those of the record (sha256 {data.checksum[:12]})")
+    subject = open_run(stored.checkpoint)
+    return subject, build_classifier(subject.config, subject.data, subject.net)
 
 
 def make_trainer(settings: dict[str, Any]) -> "Trainer":
@@ -273,24 +261,19 @@ def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: 
     note_evaluation(folder / "ensembles.json", result)
 
 
-def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Member", dict[str, Any]]:
+def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Subject", dict[str, Any]]:
     """The net with its stored weights, and of which run and iteration they are."""
-    from resnet_lab.evaluation.protocols import Member
-
-    record = stored.run.record()
-    data, classifier, iteration = load(stored, record)
-    data = prepared.setdefault(hash_of(record["config"]["data"]), data)
+    subject, _ = opened(stored, stored.run.record())
+    images = hash_of([subject.config["data"], subject.data.expected_checksum])
+    data = prepared.setdefault(images, subject.data)
     data.prepare()
-    check_images(data, record)
-    fact = {"run": hash_of_run(record["config"]), "iteration": iteration, "weights": digest_of(stored.checkpoint)}
-    return Member(str(stored.run.directory), classifier.net, data), fact
+    fact = {"run": hash_of_run(subject.config), "iteration": subject.iteration, "weights": subject.digest}
+    return subject._replace(data=data), fact
 
 
 def evaluate_weights(config: dict[str, Any]) -> int:
     """The weights in a file, which has no record: for the model and the data of the config."""
-    from resnet_lab.config.build import build
-    from resnet_lab.evaluation.protocols import Member
-    from resnet_lab.weights.files import load_weights
+    from resnet_lab.evaluation.stored import open_weights
 
     if not config.get("model") or not config.get("data"):
         raise UserError("weights=FILE needs model=... and data=...")
@@ -298,17 +281,16 @@ def evaluate_weights(config: dict[str, Any]) -> int:
     if not isinstance(weights, str):
         raise UserError(f"weights must be a path (in quotes, if it is a number), got {weights!r}")
     silence()
-    data: ImageData = build("data", config["data"])
-    net = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
-    say(load_weights(net, Path(weights).expanduser()))
-    data.prepare()
+    subject = open_weights(Path(weights).expanduser(), config["model"], config["data"])
+    say(subject.note)
+    subject.data.prepare()
     if config["protocol"].get("name") == "recorded":
         config["protocol"] = {"name": "center_crop", "shorter_side": None}
-    measure([Member(weights, net, data)], config)
+    measure([subject], config)
     return 0
 
 
-def measure(members: list["Member"], config: dict[str, Any]) -> dict[str, Any]:
+def measure(members: list["Subject"], config: dict[str, Any]) -> dict[str, Any]:
     """Print the errors with their protocol, and return both."""
     from resnet_lab.evaluation import protocols
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.compose import CONF, to_plain
-from resnet_lab.data import ImageNet, Synthetic
+from resnet_lab.data import ImageData, ImageNet, Synthetic
 from resnet_lab.data.batches import EvaluationBatches, Images, Loader
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop, resize
 from resnet_lab.eval import perform
-from resnet_lab.evaluation.protocols import Member, Scorer, caution, evaluate, make_protocol
+from resnet_lab.evaluation.protocols import Scorer, caution, evaluate, make_protocol
+from resnet_lab.evaluation.stored import Subject
 from resnet_lab.models import alexnet, vgg
 from resnet_lab.models.torchvision_nets import fully_convolutional
 from resnet_lab.runs.directory import Run
@@ -53,6 +54,10 @@ def four() -> Four:
     return data
 
 
+def subject(name: str, net: nn.Module, data: ImageData) -> Subject:
+    return Subject(name, net, data, {}, None, "", "")
+
+
 def quiet_trainer(**settings: Any) -> Trainer:
     off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     return Trainer(accelerator="cpu", devices=1, **off, **settings)
@@ -82,8 +87,8 @@ def test_errors_are_those_of_softmax_scores_averaged_by_hand(name: str, biases: 
     """Over the views of an image, and over the members of an ensemble."""
     data, nets = four(), [ByBrightness(bias) for bias in biases]
     protocol = make_protocol({"name": name, **SETTINGS[name]}, data)
-    result = evaluate([Member(str(i), net, data) for i, net in enumerate(nets)], protocol, quiet_trainer())
-    scorer = Scorer([Member(str(i), net, data) for i, net in enumerate(nets)], protocol).eval()
+    result = evaluate([subject(str(i), net, data) for i, net in enumerate(nets)], protocol, quiet_trainer())
+    scorer = Scorer([subject(str(i), net, data) for i, net in enumerate(nets)], protocol).eval()
     loader = Loader(data.dataset(data.test, view=protocol.view), EvaluationBatches(4, 3, 0, 1))
     quiet_trainer().test(scorer, loader, verbose=False)
     wrong, nll = 0, 0.0
@@ -118,7 +123,7 @@ def test_scores_are_averaged_and_not_logits() -> None:
     """One very sure member, two less sure ones: the scores' mean names class 1, the logits' mean class 0."""
     data = four()
     biases = [[20.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 3.0, 0.0]]
-    members = [Member(str(number), ByBrightness(bias), data) for number, bias in enumerate(biases)]
+    members = [subject(str(number), ByBrightness(bias), data) for number, bias in enumerate(biases)]
     for member in members:
         nn.init.zeros_(member.net.weight)
     assert torch.tensor(biases).mean(0).argmax() == 0

@@ -16,8 +16,9 @@ from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_resu
 from resnet_lab.report.verdict import pairs, verdict
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of_run, run_name
-from resnet_lab.runs.noted import digest_of, note_evaluation
+from resnet_lab.runs.noted import note_evaluation
 from resnet_lab.runs.plan import add_to_plan
+from resnet_lab.runs.sealed import digest_of
 
 CONFIG = {
     "model": {"_target_": "resnet_lab.models.resnet_cifar", "depth": 20, "shortcut": "none", "width": 16},

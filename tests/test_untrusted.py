@@ -19,7 +19,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
 from resnet_lab.config.compose import CONF, freeze
 from resnet_lab.data import CIFAR10, CIFAR100, MNIST
-from resnet_lab.eval import Stored, load
+from resnet_lab.eval import Stored, opened
 from resnet_lab.models.timm_nets import from_timm
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.start import command, environment
@@ -381,8 +381,8 @@ def test_to_evaluate_a_record_downloads_nothing(
 ) -> None:
     run, config = tiny()
     assert execute(run, config) == 0
-    data, *_ = load(Stored(run, run.checkpoint_path), run.record())
-    assert not data.may_download
+    subject, _ = opened(Stored(run, run.checkpoint_path), run.record())
+    assert not subject.data.may_download
     for dataset in (CIFAR10, CIFAR100, MNIST):
         data = dataset(root=str(tmp_path / "outside/deep"))
         data.may_download = False

@@ -573,7 +573,7 @@ def test_a_runs_weights_are_exported_and_read_again(tiny: Tiny, tmp_path: Path) 
     out = [f"{tmp_path}/{name}" for name in ("run.pth", "file.pth", "again.pth")]
     said = exported(f"run={run.directory}", f"output={out[0]}")
     assert said == (
-        f"the run is completed; weights of iteration 6 of 6\n{run.checkpoint_path} has the net's own names\n"
+        f"the run is completed; weights of iteration 6 of 6 in {run.checkpoint_path}\n"
         f"{out[0]} has them as torchvision"
     )
     exported(f"weights={run.checkpoint_path}", f"output={out[1]}", *FOREIGN_NET)
@@ -591,7 +591,8 @@ def test_a_runs_weights_are_exported_and_read_again(tiny: Tiny, tmp_path: Path) 
     with pytest.raises(UserError, match=r"last.ckpt is not read"):
         load_weights(net, run.checkpoint_path)
     said = exported(f"run={run.directory}", f"output={tmp_path}/before.pth")
-    assert said.startswith("the run is interrupted; weights of iteration 3 of 6\n")
+    before = run.checkpoint_path.with_name("previous-last.ckpt")
+    assert said.startswith(f"the run is interrupted; weights of iteration 3 of 6 in {before}\n")
     record = run.record()
     run.update(config=record["config"] | {"seed": 5})
     with pytest.raises(UserError, match=r"previous-last.ckpt is not of the config in .*record.json"):

@@ -64,6 +64,7 @@ class ImageData(LightningDataModule, ABC):
     prefetch = 2
     official = False  # whether the files are known to be those that the literature means
     may_download = True
+    expected_checksum: str | None = None  # of the images that a stored run had
 
     def __init__(
         self,
@@ -137,6 +138,11 @@ class ImageData(LightningDataModule, ABC):
                 f"data.holdout must be below the {len(everything.labels)} training images, got {self.holdout}"
             )
         self.checksum = self.fingerprint(everything, self.test)
+        if self.expected_checksum not in (None, self.checksum):
+            raise UserError(
+                f"the images in {self.root} are not those of the record (sha256 {self.checksum[:12]}); put the "
+                "run's own there"
+            )
         self.train, self.val = split(everything, self.holdout) if self.holdout else (everything, self.test)
         given, std = self.mean_given, self.std_given
         self.mean = self._numbers("mean", given) if isinstance(given, list) else self.mean_of(self.train, given)

@@ -12,6 +12,7 @@ from resnet_lab.checks import UserError, check_choice, check_positive
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, View
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop
+from resnet_lab.evaluation.stored import Subject
 from resnet_lab.models.torchvision_nets import fully_convolutional
 from resnet_lab.training.classifier import Tally, sum_over_processes
 
@@ -22,14 +23,6 @@ SETTINGS = {
 }
 SMALLEST = 4  # pixels, of which there is something to see
 PAPER_CROP = 224  # pixels, for which the paper's shorter sides are
-
-
-class Member(NamedTuple):
-    """A net in evaluation, and the data that know its mean."""
-
-    name: str
-    net: nn.Module
-    data: ImageData
 
 
 class Protocol(NamedTuple):
@@ -102,7 +95,7 @@ def describe(facts: dict[str, Any]) -> str:
 class Scorer(LightningModule):
     """Averages the softmax scores over the views of each image and over the members, and counts errors."""
 
-    def __init__(self, members: Sequence[Member], protocol: Protocol) -> None:
+    def __init__(self, members: Sequence[Subject], protocol: Protocol) -> None:
         super().__init__()
         whole = protocol.facts["name"] == "multi_scale"
         self.nets = nn.ModuleList(fully_convolutional(m.net) if whole else m.net for m in members)
@@ -136,7 +129,7 @@ class Scorer(LightningModule):
         return sum_over_processes(self.trainer, tensor)
 
 
-def evaluate(members: Sequence[Member], protocol: Protocol, trainer: Trainer) -> dict[str, Any]:
+def evaluate(members: Sequence[Subject], protocol: Protocol, trainer: Trainer) -> dict[str, Any]:
     """Errors in percent of the members' averaged scores on the test images, each seen once over all processes.
 
     Raises:

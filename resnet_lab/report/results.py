@@ -21,8 +21,9 @@ from resnet_lab.report.validity import (
 )
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
-from resnet_lab.runs.noted import digest_of, evaluations
+from resnet_lab.runs.noted import evaluations
 from resnet_lab.runs.plan import planned
+from resnet_lab.runs.sealed import digest_of
 from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")

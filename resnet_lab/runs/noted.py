@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_lab.checks import UserError
-from resnet_lab.files import open_plain, open_regular, read_json, write_atomically
+from resnet_lab.files import open_plain, read_json, write_atomically
 from resnet_lab.runs.directory import now
 from resnet_lab.runs.processes import rank
 
@@ -22,12 +22,6 @@ def note_evaluation(path: Path, result: dict[str, Any]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two evaluations may end at once
         kept = [e for e in evaluations(path) if {k: e.get(k) for k in key} != {k: result.get(k) for k in key}]
         write_atomically(path, json.dumps([*kept, result | {"evaluated": now()}], indent=2) + "\n")
-
-
-def digest_of(checkpoint: Path) -> str:
-    """The checksum that a checkpoint of ours begins with, in hexadecimal."""
-    with open_regular(checkpoint) as file:
-        return file.read(32).hex()
 
 
 def evaluations(path: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ import signal
 import time
 from abc import abstractmethod
 from functools import reduce
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -209,19 +208,23 @@ class Stop(Pause):
 
 
 class SaveLast(Pause, Checkpoint):
-    """Saves the state at the end of each epoch and, in long epochs, every so many seconds.
+    """Saves the state, and whose it is, at the end of each epoch and, in long epochs, every so many seconds.
 
     The curves are on the disk before.
     """
 
-    def __init__(self, path: Path, every: float) -> None:
-        self.path, self.every = path, every
+    def __init__(self, run: Run, config: dict[str, Any]) -> None:
+        self.path, self.every = run.checkpoint_path, config["runtime"]["save_every"]
+        self.identity = hash_of_run(config)
         self.agree = Agreement()
         self.saved = time.monotonic()
 
     def pause(self, trainer: Trainer, at_epoch_end: bool) -> None:
         if at_epoch_end or self.agree(trainer, time.monotonic() - self.saved > self.every):
             self.save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["run"] = self.identity
 
     def save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:
@@ -248,7 +251,6 @@ class Curves(Callback):
         return {
             "evaluations": self.evaluations,
             "rows": self.rows,
-            "run": hash_of_run(self.config),
             "images_per_second": self.images_per_second,
             "lr": self.lr,
         }

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there, and are verified before they are believed."""
 
-import hashlib
 import io
 import os
 from collections.abc import Collection
@@ -12,6 +11,8 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from resnet_lab.files import check_not_packed, sync
 from resnet_lab.runs.directory import previous
+from resnet_lab.runs.identity import hash_of_run
+from resnet_lab.runs.sealed import sealed, unsealed
 
 
 class VerifiedCheckpointIO(CheckpointIO):
@@ -27,17 +28,15 @@ class VerifiedCheckpointIO(CheckpointIO):
             make_room(place)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        content = buffer.getbuffer()
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         beside.unlink(missing_ok=True)  # or a link that was put there would be followed
         try:
             with beside.open("xb") as file:
-                file.write(hashlib.sha256(content).digest())
-                file.write(content)
+                file.writelines(sealed(buffer.getbuffer()))
                 file.flush()
                 sync(file.fileno())
             # a damaged one must not take the place of a good one
-            if path.is_file() and (is_whole(path) or not previous(path).exists()):
+            if path.is_file() and (unsealed(path) is not None or not previous(path).exists()):
                 os.replace(path, previous(path))
             os.replace(beside, path)
         finally:
@@ -58,18 +57,11 @@ class VerifiedCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the content is what the checksum before it says."""
-    with path.open("rb") as file:
-        digest, content = file.read(32), file.read()
-    return hashlib.sha256(content).digest() == digest
-
-
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """The checkpoint on the CPU, or None if it is cut off, altered or not one of ours."""
-    if not is_whole(path):
+    content = unsealed(path)
+    if content is None:
         return None
-    content = path.read_bytes()[32:]
     try:
         check_not_packed(path, content)
         checkpoint: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -87,12 +79,14 @@ def newest_whole(path: Path, needed: Collection[str] = ()) -> tuple[Path, dict[s
     return None
 
 
-def run_of(checkpoint: dict[str, Any]) -> str | None:
-    """The hash of the run that wrote the checkpoint; None if it does not say."""
+def is_of(config: dict[str, Any], checkpoint: dict[str, Any]) -> bool:
+    """Whether the run of that config wrote the checkpoint; one that does not say so did not."""
     try:
-        return str(checkpoint["callbacks"]["Curves"]["run"])
+        # where older versions put it
+        run = checkpoint["run"] if "run" in checkpoint else checkpoint["callbacks"]["Curves"]["run"]
     except (LookupError, TypeError):
-        return None
+        return False
+    return bool(run == hash_of_run(config))
 
 
 def make_room(path: Path) -> None:

@@ -27,11 +27,10 @@ from resnet_lab.models.activation_checkpointing import checkpoint_blocks
 from resnet_lab.models.count import count_multiply_adds, count_parameters
 from resnet_lab.runs.changes import history
 from resnet_lab.runs.directory import Run, previous
-from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.processes import devices, started_outside
 from resnet_lab.runs.provenance import provenance
 from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
-from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole, run_of
+from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
 from resnet_lab.training.classifier import Classifier
 from resnet_lab.training.kernels import kernels
 from resnet_lab.training.tensorboard import RunEvents
@@ -161,12 +160,24 @@ def set_threads(config: dict[str, Any], before: int | None = None) -> None:
 
 def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
     """The data, not yet read, and the network in its LightningModule."""
+    data, net = build_net(config)
+    return data, build_classifier(config, data, net)
+
+
+def build_net(config: dict[str, Any]) -> tuple[ImageData, nn.Module]:
+    """The data, not yet read, and the network; after `seed_everything` of the seed, with the first weights of
+    the run."""
     data: ImageData = build("data", config["data"], seed=config["seed"])
     net: nn.Module = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
     if config["runtime"].get("activation_checkpointing"):
         checkpoint_blocks(net)
     if config["runtime"]["channels_last"]:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return data, net
+
+
+def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) -> Classifier:
+    """The network in its LightningModule, with optimizer and schedule, compiled if the config says so."""
     optimizer = build("optimizer", config["optimizer"])
     schedule = build("schedule", config["schedule"])
     classifier = Classifier(net, optimizer, schedule, data.num_classes)
@@ -178,7 +189,7 @@ def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
         )
     if config["runtime"]["compile"]:
         net.compile()
-    return data, classifier
+    return classifier
 
 
 def check_monitor(classifier: Classifier, holdout: int) -> None:
@@ -223,7 +234,7 @@ def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]
             log.warning("%s is damaged; %s", path, f"resuming from {found[0]}" if found else "starting anew")
     if found is None:
         return None, 0
-    if run_of(found[1]) != hash_of_run(config):
+    if not is_of(config, found[1]):
         raise UserError(f"{found[0]} is of another run; choose another run_name, or force=true to start anew")
     step = int(found[1]["global_step"])
     log.info("going on from iteration %d (%s)", step, found[0])
@@ -233,7 +244,7 @@ def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]
 def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) -> Trainer:
     """The Trainer of the config, with what a run of ours needs."""
     iterations = config["iterations"]
-    checkpoints = SaveLast(run.checkpoint_path, config["runtime"]["save_every"])
+    checkpoints = SaveLast(run, config)
     callbacks = [
         StopAtIteration(iterations),
         OneRun(run),

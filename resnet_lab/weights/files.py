@@ -13,7 +13,7 @@ from torchvision.models import VGG, AlexNet, GoogLeNet
 
 from resnet_lab.checks import UserError, check_choice, library
 from resnet_lab.files import check_not_packed, write_atomically
-from resnet_lab.training.checkpoint import is_whole
+from resnet_lab.runs.sealed import unsealed
 from resnet_lab.weights.names import (
     TO_OURS,
     TO_TORCHVISIONS,
@@ -101,7 +101,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: ONNX is written and not read; read are .safetensors and what torch.save wrote")
     safe = library("safetensors.torch", path.name) if path.suffix == ".safetensors" else None
     try:
-        content = path.read_bytes()[32 if is_whole(path) else 0 :]
+        content = unsealed(path)
+        content = path.read_bytes() if content is None else content
         check_not_packed(path, content)
         with warnings.catch_warnings(action="ignore"):
             found = safe.load(content) if safe else torch.load(io.BytesIO(content), "cpu", weights_only=True)

@@ -1,0 +1,33 @@
+"""Files that begin with the sha256 of the rest, so that one that is cut off or altered is known. No torch.
+
+Checkpoints are such files: 32 bytes of digest, then what torch.save writes.
+"""
+
+import hashlib
+from pathlib import Path
+
+from resnet_lab.files import open_regular
+
+SIZE = 32  # bytes of a sha256
+
+
+def sealed(content: memoryview) -> tuple[bytes, memoryview]:
+    """What to write, part by part."""
+    return hashlib.sha256(content).digest(), content
+
+
+def unsealed(path: Path) -> bytes | None:
+    """The content, or None where it is not what the digest before it says.
+
+    Raises:
+        OSError, UserError: it cannot be read, or is not a regular file.
+    """
+    with open_regular(path) as file:
+        digest, content = file.read(SIZE), file.read()
+    return content if hashlib.sha256(content).digest() == digest else None
+
+
+def digest_of(path: Path) -> str:
+    """The digest that the file begins with, in hexadecimal; raises as `unsealed`."""
+    with open_regular(path) as file:
+        return file.read(SIZE).hex()
