@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
 
+SCRATCH = "RESNET_LAB_SCRATCH"  # in the environment of a worker: the folder for its temporary files
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

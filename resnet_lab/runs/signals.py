@@ -28,14 +28,7 @@ def leave(number: int, frame: FrameType | None) -> None:
 
 def end(code: int) -> NoReturn:
     """End this process without waiting for its loaders or for other processes, which may be gone."""
-    try:
-        # what multiprocessing, if it was used, would do at the end of a process that waits
-        folder = sys.modules["multiprocessing.process"].current_process()._config["tempdir"]
-        sys.modules["shutil"].rmtree(folder, ignore_errors=True)
-    except (LookupError, AttributeError):
-        pass
-    finally:
-        os._exit(code)
+    os._exit(code)
 
 
 def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:

@@ -14,6 +14,7 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, run_differences
 from resnet_lab.runs.processes import check_place, python
 
+TUNABLES = "GLIBC_TUNABLES"  # read when a process starts, and never again
 FOLLOW = 60.0  # seconds that further processes wait for the first
 
 
@@ -97,9 +98,17 @@ def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> 
         )
 
 
+SUPERVISOR = "resnet_lab.runs.supervisor"
+
+
 def command(run: Run, config: dict[str, Any]) -> list[str]:
-    """What runs this config and no other that a later launch may have put there, in a process of its own."""
-    return python("resnet_lab.runs.supervisor", str(run.directory), hash_of(config), *trust.arguments())
+    """The command line of the run's own process."""
+    return python(SUPERVISOR, *arguments(run, config))
+
+
+def arguments(run: Run, config: dict[str, Any]) -> list[str]:
+    """What has the supervisor run this config, and no other that a later launch may have put there."""
+    return [str(run.directory), hash_of(config), *trust.arguments()]
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:
@@ -111,5 +120,5 @@ def environment(config: dict[str, Any]) -> dict[str, str]:
         # or the heap fragments between the inputs that are kept, and most of the saving is gone
         tunables.append("glibc.malloc.mmap_threshold=1048576")
     if tunables and sys.platform == "linux":
-        environ.setdefault("GLIBC_TUNABLES", ":".join(tunables))
+        environ.setdefault(TUNABLES, ":".join(tunables))
     return environ

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -19,11 +20,13 @@ from resnet_lab.checks import UserError
 from resnet_lab.files import no_space
 from resnet_lab.runs.directory import EXIT_IN_USE, Run, now
 from resnet_lab.runs.identity import hash_of
-from resnet_lab.runs.processes import environments, python, rank, started_outside
+from resnet_lab.runs.nursery import Forked
+from resnet_lab.runs.processes import SCRATCH, environments, python, rank, started_outside
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
 # Seconds from a request to stop, or from the end of one process, until the others are killed; all ends within 20.
 GRACE = 18.0
+WORKER = "resnet_lab.runs.worker"
 
 
 def main() -> None:
@@ -44,8 +47,14 @@ def main() -> None:
 
 def supervise(run: Run, requests: list[int]) -> int:
     """See the run from its start to its end; return its exit code."""
-    if rank():  # on another machine, or as another task: the first process owns the directory
-        return Processes(run, load(run), ()).wait(requests)
+    with tempfile.TemporaryDirectory(prefix="resnet-lab-", ignore_cleanup_errors=True) as scratch:
+        os.environ[SCRATCH] = scratch  # where processes that are ended leave what they cannot remove
+        if rank():  # on another machine, or as another task: the first process owns the directory
+            return Processes(run, load(run), ()).wait(requests)
+        return own(run, requests)
+
+
+def own(run: Run, requests: list[int]) -> int:
     with run.ownership() as lock:
         config = load(run)
         if run.is_complete():
@@ -73,13 +82,10 @@ class Processes:
 
     def __init__(self, run: Run, config: dict[str, Any], keep_open: tuple[int, ...]) -> None:
         own = {PARENT: str(os.getpid())}
+        arguments = [str(run.directory), *trust.arguments()]
         with held():
             self.started = [
-                subprocess.Popen(
-                    python("resnet_lab.runs.worker", str(run.directory), *trust.arguments()),
-                    env=os.environ | own | extra,
-                    pass_fds=keep_open,
-                )
+                start_worker(arguments, os.environ | own | extra, keep_open)
                 for extra in environments(config["trainer"])
             ]
         self.first_failed: tuple[int, int] | None = None  # rank and exit code
@@ -110,6 +116,14 @@ class Processes:
     def _send(self, number: int) -> None:
         for process in self.started:
             process.send_signal(number)
+
+
+def start_worker(
+    arguments: list[str], environ: dict[str, str], keep_open: tuple[int, ...]
+) -> subprocess.Popen[bytes] | Forked:
+    if "torch" in sys.modules:  # this process was forked from one that has imported all
+        return Forked(WORKER, arguments, environ)
+    return subprocess.Popen(python(WORKER, *arguments), env=environ, pass_fds=keep_open)
 
 
 def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> int:

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.files import no_space, open_plain
 from resnet_lab.runs.directory import Run, now
-from resnet_lab.runs.processes import rank
+from resnet_lab.runs.processes import SCRATCH, rank
 from resnet_lab.runs.provenance import provenance
 from resnet_lab.runs.quiet import silence
 from resnet_lab.runs.signals import (
@@ -43,6 +44,8 @@ def main() -> None:
     handle_signals(leave)
     end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
     directory, *_ = trust.take(sys.argv[1:])
+    # the folder that multiprocessing would make, and leave behind where this process is ended
+    multiprocessing.current_process()._config["tempdir"] = os.environ[SCRATCH]  # type: ignore[attr-defined]
     run = Run(directory)
     config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
     set_up_logging(run)

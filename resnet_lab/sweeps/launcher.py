@@ -73,6 +73,9 @@ class SweepLauncher(Launcher):
     def step(self, jobs: Sequence[Job]) -> None:
         """Bring the jobs up to date, begin what can begin, and stop all if `stopping`."""
 
+    def close(self) -> None:
+        """Let go what was needed to start jobs."""
+
     def finished(self, jobs: Sequence[Job]) -> bool:
         return all(job.ended for job in jobs)
 
@@ -104,7 +107,10 @@ class SweepLauncher(Launcher):
             runs = [config["run_dir"] for config in configs]
             add_to_plan(experiment, [run for run in runs if Path(run).is_relative_to(experiment)])
         jobs = self.start(configs)
-        self._watch(jobs)
+        try:
+            self._watch(jobs)
+        finally:
+            self.close()
         # measurements of speed have a table of their own
         for experiment in experiments if configs[0]["job"] == "train" else []:
             write_report_of(experiment)

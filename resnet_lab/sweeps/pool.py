@@ -1,6 +1,5 @@
 """`hydra/launcher=pool`: the jobs of a sweep in parallel on one machine, each a fresh process."""
 
-import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -9,9 +8,11 @@ from typing import Any
 from resnet_lab.checks import UserError, check_choice, check_positive
 from resnet_lab.files import open_plain
 from resnet_lab.runs.directory import EXIT_IN_USE
+from resnet_lab.runs.nursery import Requested
 from resnet_lab.runs.processes import CORES, devices, visible_gpus
-from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, held
-from resnet_lab.runs.start import InUse, command, environment, prepare
+from resnet_lab.runs.signals import EXIT_INTERRUPTED
+from resnet_lab.runs.start import InUse, prepare
+from resnet_lab.sweeps.job_process import Starter
 from resnet_lab.sweeps.launcher import Job, SweepLauncher
 
 
@@ -20,10 +21,10 @@ class LocalJob(Job):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Requested | None = None
         self.place = -1
 
-    def begin(self, place: int, extra: dict[str, str]) -> None:
+    def begin(self, place: int, extra: dict[str, str], starter: Starter) -> None:
         """Start the process, unless the run is complete or cannot be had."""
         self.reason = ""
         try:
@@ -34,15 +35,16 @@ class LocalJob(Job):
         if run is None:
             self.status = "completed"
             return
-        with open_plain(run.log_path, "a+") as log, held():
-            self.process = subprocess.Popen(
-                command(run, self.config),
-                env=environment(self.config) | extra | {PARENT: str(os.getpid())},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        with open_plain(run.log_path, "a+") as log:
+            self.process = starter.start(run, self.config, extra, log)
         self.place, self.status = place, "running"
+
+    def is_finished(self) -> bool:
+        """Whether a launch before this one has completed it."""
+        try:
+            return not self.config["force"] and self.run.is_complete()
+        except UserError:  # a damaged record, which is told when the job begins
+            return False
 
     def can_begin(self) -> bool:
         """Whether it waits, and for nobody but us."""
@@ -94,7 +96,10 @@ class PoolLauncher(SweepLauncher):
     def start(self, configs: list[dict[str, Any]]) -> list[LocalJob]:
         largest = max((config["trainer"] for config in configs), key=devices)
         self.places = share_out(largest, self.n_jobs, len(configs))
-        return [LocalJob(config) for config in configs]
+        jobs = [LocalJob(config) for config in configs]
+        unfinished = [job.config for job in jobs if not job.is_finished()]
+        self.starter = Starter(unfinished, self.places[0])
+        return jobs
 
     def step(self, jobs: Sequence[Job]) -> None:
         local = [job for job in jobs if isinstance(job, LocalJob)]
@@ -103,15 +108,20 @@ class PoolLauncher(SweepLauncher):
             self.stopping |= job.status == "failed" and self.on_failure == "stop"
         for job in local if self.stopping else []:
             job.stop()
+        if not self.starter.is_ready():
+            return
         for place, extra in enumerate(self.places):
             if self.stopping or place in [job.place for job in local]:
                 continue
             if ready := next((job for job in local if job.can_begin()), None):
-                ready.begin(place, extra)
+                ready.begin(place, extra, self.starter)
                 self.stopping |= ready.status == "failed" and self.on_failure == "stop"
 
     def finished(self, jobs: Sequence[Job]) -> bool:
         return all(job.ended or (self.stopping and job.status in ("waiting", "in use")) for job in jobs)
+
+    def close(self) -> None:
+        self.starter.end()
 
 
 def share_out(trainer: dict[str, Any], n_jobs: int | None, jobs: int) -> list[dict[str, str]]:
