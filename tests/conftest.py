@@ -3,11 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -43,6 +43,11 @@ hydra_block.register()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--figures", metavar="FILE", help="where `-m chaos` notes what it did")
+
+
+def pytest_sessionfinish() -> None:
+    if forked.nursery.cache_info().currsize:
+        forked.nursery().end()
 
 
 @pytest.fixture(autouse=True)
@@ -85,9 +90,11 @@ def tiny(composed: Callable[..., dict[str, Any]]) -> Callable[..., tuple[Run, di
 def resnet_lab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command of ours in a temporary folder: resnet_lab("train", "model.depth=8")."""
 
-    def call(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"resnet_lab.{module}", *arguments]
+    def call(module: str, *arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
         environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+        if fresh:  # it is going to start itself again
+            command = [sys.executable, "-m", f"resnet_lab.{module}", *arguments]
+            return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+        return forked.run(tmp_path, f"resnet_lab.{module}", *arguments, environ=environ)
 
     return call

@@ -5,13 +5,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+import forked
 import torch
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.nursery import Requested
 from resnet_lab.training.checkpoint import read_checkpoint
 
 
@@ -40,11 +41,21 @@ def points(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 
 def start(
-    folder: Path, *overrides: str, environ: dict[str, str] | None = None, **how: Any
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "resnet_lab.train", *TINY, *overrides]
+    folder: Path,
+    *overrides: str,
+    environ: dict[str, str] | None = None,
+    fresh: bool = False,
+    session: bool = False,
+) -> subprocess.Popen[bytes] | Requested:
+    """`resnet-lab` on a tiny run; `fresh` where the start of Python itself is what is tested."""
+    module, words = "resnet_lab.train", [*TINY, *overrides]
     environ = os.environ | {"OMP_NUM_THREADS": "1"} | (environ or {})
-    return subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL, **how)
+    with open(os.devnull, "w") as nothing:
+        if not fresh:
+            how = {"session": session, "stdout": 1, "stderr": nothing.fileno()}
+            return forked.begin(folder, module, *words, environ=environ, **how)
+        command = [sys.executable, "-m", module, *words]
+        return subprocess.Popen(command, cwd=folder, env=environ, stderr=nothing, start_new_session=session)
 
 
 def wait_for_rows(folder: Path, count: int, runs: str = "outputs/*/*/seed*") -> Run:

@@ -53,7 +53,7 @@ class Storm:
     def start(self) -> subprocess.Popen[bytes]:
         # checkpoints must not be staged where temporary files are
         environ = dict([self.mark.split("=")], TMPDIR="/dev/shm")
-        self.process = start(self.folder, *self.overrides, environ=environ, start_new_session=True)
+        self.process = start(self.folder, *self.overrides, environ=environ, session=True)
         return self.process
 
     def processes(self) -> list[int]:

@@ -195,7 +195,9 @@ def test_the_protocol_stands_beside_the_number(resnet_lab: Callable[..., Any], t
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ten_crop (shorter side 9, crop 8), 21 images") == 2
     assert done.stdout.count("warning: protocol=ten_crop resizes images of 8 pixels to 9") == 2
-    done = resnet_lab("eval", "runs=outputs/e", "protocol=ten_crop", "ensemble=true", "trainer=ddp_cpu")
+    done = resnet_lab(
+        "eval", "runs=outputs/e", "protocol=ten_crop", "ensemble=true", "trainer=ddp_cpu", fresh=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ensemble of 2: ten_crop (shorter side 9, crop 8), 21 images") == 1
     (run,) = tmp_path.glob("outputs/e/*/seed0")

@@ -57,7 +57,7 @@ def ask(process: subprocess.Popen[bytes], group: bool) -> float:
 def test_a_burst_ends_a_training_with_its_state_saved(
     tmp_path: Path, settings: tuple[str, ...], group: bool
 ) -> None:
-    process = start(tmp_path, *settings, environ={"TMPDIR": str(tmp_path)}, start_new_session=True)
+    process = start(tmp_path, *settings, environ={"TMPDIR": str(tmp_path)}, session=True)
     wait_for_rows(tmp_path, 1)
     assert ask(process, group) < 20 + 10 * ("hydra.mode=MULTIRUN" in settings)  # a sweep draws its report, too
     for path in tmp_path.glob("outputs/*/*/seed*/record.json"):
@@ -85,7 +85,7 @@ def test_a_burst_ends_a_training_with_its_state_saved(
 def test_a_burst_ends_whatever_comes_before_or_between(
     tmp_path: Path, seconds: float, settings: tuple[str, ...]
 ) -> None:
-    process = start(tmp_path, "iterations=100000", *settings, start_new_session=True)
+    process = start(tmp_path, "iterations=100000", *settings, session=True, fresh=True)
     time.sleep(seconds)
     assert ask(process, group=True) < 20
     for path in tmp_path.glob("outputs/*/*/seed*/record.json"):
@@ -99,7 +99,7 @@ def test_two_processes_begin_an_evaluation_anew_that_they_were_asked_to_leave(tm
     (tmp_path / "left").mkdir()
     settings = (*TWO, "data.test_images=6001", "data.eval_batch_size=1", "iterations=9")
     assert start(tmp_path / "whole", *settings).wait() == 0
-    process = start(tmp_path / "left", *settings, start_new_session=True)
+    process = start(tmp_path / "left", *settings, session=True)
     run = wait_for_rows(tmp_path / "left", 1)
     time.sleep(0.5)
     ask(process, group=True)
@@ -159,7 +159,7 @@ def test_a_job_of_another_launch_is_waited_for(tiny: Tiny) -> None:
 @pytest.mark.slow
 def test_many_launches_of_a_sweep_run_each_job_once_and_all_end_well(tmp_path: Path) -> None:
     sweep = ("hydra.mode=MULTIRUN", "seed=0,1,2", "iterations=60")
-    launches = [start(tmp_path, *sweep, stdout=subprocess.DEVNULL) for _ in range(6)]
+    launches = [start(tmp_path, *sweep) for _ in range(6)]
     assert {process.wait() for process in launches} == {0}
     assert len(list(tmp_path.glob("outputs/*/*/seed*/record.json"))) == 3
     for path in tmp_path.glob("outputs/*/*/seed*"):

@@ -64,9 +64,9 @@ def run_main(module: str, arguments: Sequence[str], environ: Mapping[str, str]) 
 class Forked:
     """A process that this one has forked, used as a `subprocess.Popen`."""
 
-    def __init__(self, module: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, call: Callable[[], object]) -> None:
         self.returncode: int | None = None
-        self.pid = fork(lambda: run_main(module, arguments, environ))
+        self.pid = fork(call)
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -77,6 +77,9 @@ class Forked:
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
 
 class Requested:
@@ -90,6 +93,7 @@ class Requested:
 
     def poll(self) -> int | None:
         if self.returncode is None and (line := self.told.read()) is not None:
+            self.told.close()
             # told nothing, the nursery was killed, and the process with it
             self.returncode = int(line or -signal.SIGKILL)
         return self.returncode

@@ -20,7 +20,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.files import no_space
 from resnet_lab.runs.directory import EXIT_IN_USE, Run, now
 from resnet_lab.runs.identity import hash_of
-from resnet_lab.runs.nursery import Forked
+from resnet_lab.runs.nursery import Forked, run_main
 from resnet_lab.runs.processes import SCRATCH, environments, python, rank, started_outside
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
@@ -122,7 +122,7 @@ def start_worker(
     arguments: list[str], environ: dict[str, str], keep_open: tuple[int, ...]
 ) -> subprocess.Popen[bytes] | Forked:
     if "torch" in sys.modules:  # this process was forked from one that has imported all
-        return Forked(WORKER, arguments, environ)
+        return Forked(lambda: run_main(WORKER, arguments, environ))
     return subprocess.Popen(python(WORKER, *arguments), env=environ, pass_fds=keep_open)
 
 
