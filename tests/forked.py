@@ -28,6 +28,7 @@ def main() -> None:
     if session == "session":
         os.setsid()
     del os.environ[PARENT]
+    sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
     found = importlib.import_module(module)
     sys.argv = [str(found.__file__), *arguments]
     os.execve = become
