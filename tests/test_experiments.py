@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from resnet_lab.benchmarks.rounds import read_rounds, rounds, table
-from resnet_lab.report.publish import filled, readmes
+from resnet_lab.report.numbers import paper_numbers
+from resnet_lab.report.publish import MARK, filled, readmes
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in ROOT.glob("conf/experiment/*.yaml"))
@@ -66,3 +67,26 @@ def test_the_top_level_is_what_it_was_agreed_to_be() -> None:
 def test_numbers_of_committed_runs_are_as_publish_writes_them(path: Path) -> None:
     text = path.read_text()
     assert filled(text, path) == text, "python -m resnet_lab.report.publish writes them anew"
+
+
+@pytest.mark.parametrize("path", readmes(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_papers_errors_are_typed_in_one_place(path: Path) -> None:
+    typed = set(re.findall(r"(?<![\d.])\d+\.\d\d(?![\d.])", MARK.sub("", path.read_text())))
+    printed = {value for (_, _, measure), value in paper_numbers().items() if measure in ("test_error", "top1")}
+    assert typed & printed == set(), "put them between marks, as resnet_lab/report/publish.py says"
+
+
+def test_numbers_of_the_paper_and_of_ours_are_filled_in(tmp_path: Path) -> None:
+    (tmp_path / "experiments/a").mkdir(parents=True)
+    rows = [
+        "run,status,train_error",
+        "plain-8-1,completed,1.0",
+        "plain-8-1,completed,3",
+        "plain-8-bn-2,completed,9",
+    ]
+    (tmp_path / "experiments/a/results.csv").write_text("\n".join(["run,status,train_error", *runs]))
+    marks = (
+        "<!-- paper 6 test_error resnet-20 resnet-32 --><!-- / --> <!-- ours a train_error plain-8 -->?<!-- / -->"
+    )
+    written = filled(marks, tmp_path / "README.md")
+    assert re.sub(r"<!--.*?-->", "", written) == "8.75, 7.51 2.00 ± 1.41"

@@ -6,38 +6,13 @@ CIFAR-10 where the MD5 sums of its files were checked; ImageNet's have no sums, 
 
 from typing import Any
 
+from resnet_lab.report.numbers import paper_number
 from resnet_lab.report.results import Group, Result
 
-# Table 6, test error on CIFAR-10. Of ResNet-110 our mean is to stand beside the mean of the paper's five runs, not
-# beside the best of them (6.43 %).
-TABLE_6 = {
-    20: "8.75 % (n = 1)",
-    32: "7.51 % (n = 1)",
-    44: "7.17 % (n = 1)",
-    56: "6.97 % (n = 1)",
-    110: "6.61 ± 0.16 % (n = 5)",
-    1202: "7.93 % (n = 1)",
-}
-
-# Tables 2 and 3, errors in percent on the ImageNet validation images by ten crops: top-1 and top-5.
-TABLE_3: dict[tuple[int, str], tuple[float, float | None]] = {
-    (18, "none"): (27.94, None),
-    (18, "A"): (27.88, None),
-    (34, "none"): (28.54, 10.02),
-    (34, "A"): (25.03, 7.76),
-    (34, "B"): (24.52, 7.46),
-    (34, "C"): (24.19, 7.40),
-    (50, "B"): (22.85, 6.71),
-    (101, "B"): (21.75, 6.05),
-    (152, "B"): (21.43, 5.71),
-}
-# Table 4, fully convolutional at several scales.
-TABLE_4: dict[tuple[int, str], tuple[float, float | None]] = {
-    (34, "B"): (21.84, 5.71),
-    (34, "C"): (21.53, 5.60),
-    (50, "B"): (20.74, 5.25),
-    (101, "B"): (19.87, 4.60),
-    (152, "B"): (19.38, 4.49),
+# Settings of a protocol, and the tables whose errors were taken by it; Figure 4's curves are of another one.
+PROTOCOLS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "ten_crop": ({"shorter_side": 256, "crop": 224}, (3, 2)),
+    "multi_scale": ({"shorter_sides": [224, 256, 384, 480, 640]}, (4,)),
 }
 
 # How and where a run is executed; settings that move no error.
@@ -107,7 +82,12 @@ def paper_test_error(group: Group) -> str | None:
     """What the paper has for a group's net, if all its runs follow the paper's recipe on the official CIFAR-10."""
     if not group.completed or not all(is_papers_cifar(result, group.depth) for result in group.completed):
         return None
-    return TABLE_6.get(group.depth)
+    net = f"resnet-{group.depth}"
+    # where the paper gives a mean, ours stands beside it and not beside the best of the five runs
+    if mean := paper_number(6, net, "test_error_mean"):
+        return f"{mean} ± {paper_number(6, net, 'test_error_std')} % (n = 5)"
+    best = paper_number(6, net, "test_error")
+    return f"{best} % (n = 1)" if best else None
 
 
 def is_papers_cifar(result: Result, depth: int) -> bool:
@@ -125,15 +105,17 @@ def is_papers_cifar(result: Result, depth: int) -> bool:
 
 def paper_errors(group: Group, protocol: dict[str, Any]) -> tuple[float, float | None] | None:
     """The paper's top-1 and top-5 errors of a net by the same protocol, if its runs follow the paper's recipe."""
-    tables: dict[str, tuple[dict[str, Any], dict[tuple[int, str], tuple[float, float | None]]]] = {
-        "ten_crop": ({"shorter_side": 256, "crop": 224}, TABLE_3),
-        "multi_scale": ({"shorter_sides": [224, 256, 384, 480, 640]}, TABLE_4),
-    }
-    settings, table = tables.get(protocol["name"], ({}, {}))
+    settings, tables = PROTOCOLS.get(protocol["name"], ({}, ()))
     if any(protocol.get(key) != value for key, value in settings.items()):
         return None
-    ours = all(is_papers_imagenet(result, group) for result in group.completed or group.results)
-    return table.get((group.depth, group.shortcut)) if ours else None
+    if not all(is_papers_imagenet(result, group) for result in group.completed or group.results):
+        return None
+    net = f"plain-{group.depth}" if group.plain else f"resnet-{group.depth}-{group.shortcut}"
+    for table in tables:
+        if top1 := paper_number(table, net, "top1"):
+            top5 = paper_number(table, net, "top5")
+            return float(top1), float(top5) if top5 else None
+    return None
 
 
 def is_papers_imagenet(result: Result, group: Group) -> bool:

@@ -1,19 +1,25 @@
 """Numbers of committed experiments in the READMEs, generated and never typed.
 
-`python -m resnet_lab.report.publish` writes them into the READMEs of the checkout that it is called in. What
-stands between `<!-- train_error digits_degradation -->` and `<!-- / -->` are the final training errors of
-experiments/digits_degradation; other words for `train_error` are the keys of WHAT.
+`python -m resnet_lab.report.publish` writes them into the READMEs of the checkout that it is called in, between a
+mark and `<!-- / -->`:
+    <!-- train_error digits_degradation -->       the final training errors of experiments/digits_degradation;
+                                                  other words for `train_error` are the keys of OF_STUDIES
+    <!-- ours smoke train_error plain-8 -->       mean and standard deviation of a column of its results.csv
+    <!-- paper 6 test_error resnet-20 -->         a number that the paper prints: table, measure, net or nets
 """
 
+import csv
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 from resnet_lab.report.committed import read_committed
+from resnet_lab.report.numbers import paper_numbers
 from resnet_lab.report.results import Group, Study, read_results
 from resnet_lab.report.verdict import spread, verdict
 
-MARK = re.compile(r"(<!-- (\w+) (\w+) -->)(.*?)(<!-- / -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (\w+) ([\w. -]+?) -->)(.*?)(<!-- / -->)", re.DOTALL)
 
 
 def main() -> None:
@@ -31,8 +37,8 @@ def filled(text: str, path: Path) -> str:
     experiments = next(folder for folder in folders if folder.name == "experiments")
 
     def written_anew(found: re.Match[str]) -> str:
-        start, what, name, _, end = found.groups()
-        return f"{start}{WHAT[what](read_results([experiments / name], read_committed))}{end}"
+        start, what, words, _, end = found.groups()
+        return f"{start}{WHAT[what](experiments, *words.split())}{end}"
 
     return MARK.sub(written_anew, text)
 
@@ -57,12 +63,36 @@ def title(group: Group) -> str:
     return group.name.replace("resnet-", "ResNet-").removesuffix("-A")
 
 
-WHAT: dict[str, Callable[[Study], str]] = {
+OF_STUDIES: dict[str, Callable[[Study], str]] = {
     "train_error": errors("train_error", True, False),
     "plain_train_error": errors("train_error", True),
     "residual_train_error": errors("train_error", False),
     "verdict": lambda study: verdict(study)[0],
     "sentences": lambda study: "\n\n" + "\n".join(f"- {sentence}" for sentence in verdict(study)[1:]) + "\n\n",
+}
+
+
+def of_study(tell: Callable[[Study], str]) -> Callable[..., str]:
+    return lambda experiments, name: tell(read_results([experiments / name], read_committed))
+
+
+def of_paper(_: Path, table: str, measure: str, *nets: str) -> str:
+    return ", ".join(paper_numbers()[int(table), net, measure] for net in nets)
+
+
+def of_results(experiments: Path, name: str, column: str, net: str) -> str:
+    """Of the completed runs whose name is that of the net and a hash."""
+    with (experiments / name / "results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["status"] == "completed"]
+    values = [float(row[column]) for row in rows if row["run"].rpartition("-")[0] == net]
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
+
+
+WHAT: dict[str, Callable[..., str]] = {
+    "paper": of_paper,
+    "ours": of_results,
+    **{name: of_study(tell) for name, tell in OF_STUDIES.items()},
 }
 
 if __name__ == "__main__":
