@@ -78,15 +78,9 @@ def test_the_papers_errors_are_typed_in_one_place(path: Path) -> None:
 
 def test_numbers_of_the_paper_and_of_ours_are_filled_in(tmp_path: Path) -> None:
     (tmp_path / "experiments/a").mkdir(parents=True)
-    rows = [
-        "run,status,train_error",
-        "plain-8-1,completed,1.0",
-        "plain-8-1,completed,3",
-        "plain-8-bn-2,completed,9",
-    ]
+    runs = ["plain-8-1,completed,1.0", "plain-8-1,completed,3", "plain-8-bn-2,completed,9", "plain-8-1,failed,"]
     (tmp_path / "experiments/a/results.csv").write_text("\n".join(["run,status,train_error", *runs]))
-    marks = (
-        "<!-- paper 6 test_error resnet-20 resnet-32 --><!-- / --> <!-- ours a train_error plain-8 -->?<!-- / -->"
-    )
+    numbers = ("paper 6 test_error resnet-20 resnet-32", "ours a train_error plain-8")
+    marks = " ".join(f"<!-- {number} -->?<!-- / -->" for number in numbers)
     written = filled(marks, tmp_path / "README.md")
     assert re.sub(r"<!--.*?-->", "", written) == "8.75, 7.51 2.00 ± 1.41"
