@@ -14,6 +14,7 @@ from resnet_lab.report.results import Found, find_runs
 from resnet_lab.report.validity import check_facts
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, hash_of_run
+from resnet_lab.runs.jobs import job_of
 from resnet_lab.runs.noted import evaluations, note_evaluation
 from resnet_lab.runs.processes import CORES
 from resnet_lab.runs.quiet import silence
@@ -112,10 +113,11 @@ def chosen(runs: Any) -> tuple[list[Stored], bool]:
 def other_job(run: Run) -> str:
     """The job of a run that has trained nothing; empty where it has, or where the record does not say."""
     try:
-        job = run.record()["config"]["job"]
-    except (OSError, LookupError, TypeError, UserError):
+        config = run.record()["config"]
+        job = job_of(config)
+    except (OSError, LookupError, TypeError, AttributeError, UserError):
         return ""
-    return job if job in ("throughput", "loading") and not run.has_checkpoint() else ""
+    return str(config["job"]) if job and not job.trains and not run.has_checkpoint() else ""
 
 
 def as_list(runs: Any) -> list[str]:

@@ -14,6 +14,7 @@ from resnet_lab.checks import UserError, check_safe
 from resnet_lab.config.targets import check_names
 from resnet_lab.runs import identity
 from resnet_lab.runs.identity import UNRESOLVED, sanitize
+from resnet_lab.runs.jobs import NAMES, job_of
 from resnet_lab.runs.processes import CORES
 
 # All that a config may read of the environment, which may hold keys and passwords.
@@ -167,7 +168,7 @@ FACTORY = (lambda value: value is True, "true, as it is finished once the networ
 RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "seed": (lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1"),
     "iterations": (lambda value: is_integer(value, 1), "a positive integer"),
-    "job": (lambda value: value in ("train", "throughput", "loading"), "train, throughput or loading"),
+    "job": (lambda value: job_of({"job": value}), NAMES),
     "force": SWITCH,
     "output_root": (lambda value: isinstance(value, str) and value, "a folder"),
     "run_dir": (lambda value: isinstance(value, str) and value, "a folder"),

@@ -21,6 +21,7 @@ from resnet_lab.report.validity import (
 )
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
+from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.noted import evaluations
 from resnet_lab.runs.plan import planned
 from resnet_lab.runs.sealed import digest_of
@@ -187,7 +188,7 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
         results += [read_run(directory) for directory in directories] or committed(path.resolve())
     for file, reason in left_out.items():
         print(one_line(f"{file} is left out: {reason}"), file=sys.stderr)
-    results = mark_twins([result for result in results if result.config.get("job", "train") == "train"])
+    results = mark_twins([result for result in results if trains(result.config)])
     if not results:
         where = ", ".join(map(str, paths))
         if any(next(path.rglob(name), None) for path in paths for name in (".plan.lock", ".lock")):
@@ -290,7 +291,7 @@ def check_record(record: dict[str, Any], curve: Curve) -> None:
     iterations = record["config"].get("iterations", MOST_ITERATIONS)
     if curve.steps and curve.steps[-1] > iterations:
         raise ValueError(f"metrics.csv has step {curve.steps[-1]}, after the last iteration")
-    if record["status"] == "completed" and record["config"].get("job", "train") == "train":
+    if record["status"] == "completed" and trains(record["config"]):
         for key in ERRORS:
             check_number(key, record[key], 0, 100)
         if not curve.steps or curve.steps[-1] != record["config"]["iterations"]:

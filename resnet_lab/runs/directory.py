@@ -31,6 +31,7 @@ from typing import Any, TextIO
 
 from resnet_lab.checks import UserError
 from resnet_lab.files import FULL, check_plain, open_plain, read_json, read_regular, sync, write_atomically
+from resnet_lab.runs.jobs import trains
 from resnet_lab.text import one_line
 
 EXIT_IN_USE = 73  # of a launcher's job alone: another launch was faster
@@ -89,7 +90,7 @@ class Run:
         config = record.get("config")
         if record.get("status") != "completed" or not isinstance(config, dict):
             return False
-        if config.get("job", "train") != "train":
+        if not trains(config):
             return True
         last = [int(row["step"]) for row in self.metrics()[-1:]]
         return last == [record.get("iterations")] == [config.get("iterations")]

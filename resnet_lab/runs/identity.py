@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-# Where and how a run is executed; everything else identifies it. A measurement of speed is about the runtime.
+from resnet_lab.runs.jobs import job_of
+
+# Where and how a run is executed; everything else identifies it.
 UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
     "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"},
@@ -22,7 +24,8 @@ def run_name(config: dict[str, Any]) -> str:
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that makes it another experiment, whatever the seed and machine."""
-    execution = EXECUTION[""] - ({"runtime"} if config.get("job") == "throughput" else set())
+    job = job_of(config)
+    execution = EXECUTION[""] - ({"runtime"} if job and job.about_runtime else set())
     kept = {key: value for key, value in config.items() if key not in execution}
     for block in ("data", "trainer"):
         if isinstance(kept.get(block), dict):

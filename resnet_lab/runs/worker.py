@@ -16,6 +16,7 @@ from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.files import no_space, open_plain
 from resnet_lab.runs.directory import Run, now
+from resnet_lab.runs.jobs import JOBS
 from resnet_lab.runs.processes import SCRATCH, rank
 from resnet_lab.runs.provenance import provenance
 from resnet_lab.runs.quiet import silence
@@ -32,12 +33,6 @@ from resnet_lab.runs.signals import (
 from resnet_lab.text import visible
 
 log = logging.getLogger("resnet_lab")
-
-JOBS = {
-    "train": "resnet_lab.training.job",
-    "throughput": "resnet_lab.benchmarks.throughput",
-    "loading": "resnet_lab.benchmarks.loading",
-}
 
 
 def main() -> None:
@@ -106,7 +101,7 @@ def explain(error: Exception, run: Run) -> str | None:
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Do the config's job; return facts for the record."""
-    job = importlib.import_module(JOBS[config["job"]])
+    job = importlib.import_module(JOBS[config["job"]].module)
     silence()  # again, as the import sets the level
     facts: dict[str, Any] = job.perform(run, config)
     return facts

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.jobs import JOBS
 from resnet_lab.runs.nursery import Nursery, Requested
 from resnet_lab.runs.signals import PARENT, held
 from resnet_lab.runs.start import SUPERVISOR, TUNABLES, arguments, command, environment
 from resnet_lab.runs.supervisor import WORKER
-from resnet_lab.runs.worker import JOBS
 
 
 class Starter:
@@ -27,7 +27,7 @@ class Starter:
         self.nursery: Nursery | None = None
         if len([config for config in configs if can_be_forked(config)]) > 1:
             environ = environment(configs[0]) | extra
-            self.nursery = Nursery([WORKER, JOBS["train"]], environ)
+            self.nursery = Nursery([WORKER, JOBS["train"].module], environ)
 
     def is_ready(self) -> bool:
         return self.nursery is None or self.nursery.is_ready()

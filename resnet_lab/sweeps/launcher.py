@@ -24,6 +24,7 @@ from resnet_lab.config.compose import freeze
 from resnet_lab.files import no_space
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import differences
+from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.plan import add_to_plan
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, handle_signals
 from resnet_lab.sweeps.table import JobsTable
@@ -112,7 +113,7 @@ class SweepLauncher(Launcher):
         finally:
             self.close()
         # measurements of speed have a table of their own
-        for experiment in experiments if configs[0]["job"] == "train" else []:
+        for experiment in experiments if trains(configs[0]) else []:
             write_report_of(experiment)
         return jobs
 
