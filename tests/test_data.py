@@ -232,6 +232,26 @@ def test_without_holdout_the_test_images_validate() -> None:
     assert data.val is data.test
 
 
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_batches_come_out_normalized_without_a_trainer(part: str) -> None:
+    data = Synthetic(root="", train_images=50, test_images=20, image_size=8, holdout=10, flip=True, crop_padding=2)
+    batches = list(data.batches(part, 16))
+    assert [len(labels) for _, labels in batches] == {"train": [16, 16, 8], "val": [10], "test": [16, 4]}[part]
+    images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
+    pixels, expected = getattr(data, part)
+    assert torch.equal(labels, expected)
+    torch.testing.assert_close(images, pixels.float() / 255 - data.mean)
+    assert len(next(data.batches("test"))[1]) == 20
+
+
+def test_batches_of_no_part_or_size_are_refused_at_once() -> None:
+    data = Synthetic(root="", train_images=50, image_size=8)
+    with pytest.raises(ValueError, match="part must be one of train, val, test; got 'tests'"):
+        data.batches("tests")
+    with pytest.raises(ValueError, match="size must be a positive integer, got 0"):
+        data.batches("test", 0)
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_each_image_once_an_epoch_and_the_same_batches_for_any_number_of_processes(world_size: int) -> None:
     ranks = [TrainBatches(101, 16, seed=3, rank=rank, world_size=world_size) for rank in range(world_size)]

@@ -58,6 +58,13 @@ def first(data: ImageFolder) -> torch.Tensor:
     return image
 
 
+def test_batches_come_out_normalized(tree: Path) -> None:
+    data = ImageFolder(root=str(tree))
+    ((images, labels),) = data.batches("test")
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+    torch.testing.assert_close(images, data.test.pixels.float() / 255 - data.mean)
+
+
 def test_facts_are_there_before_the_images_are_read(tree: Path, cache: Path) -> None:
     data = ImageFolder(root=str(tree))
     assert (data.in_channels, data.num_classes, data.image_size) == (3, 3, 8)

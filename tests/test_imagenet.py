@@ -73,6 +73,18 @@ def test_labels_are_the_folders_in_order(tree: Path) -> None:
     assert batch.labels.tolist() == [0, 1, 2]
 
 
+def test_batches_come_out_normalized_and_without_what_cannot_be_read(tree: Path) -> None:
+    (tree / "val/class1/9.JPEG").write_bytes(b"no image")
+    data = imagenet(tree, allow_unreadable=True, mean=[0.1, 0.2, 0.3], std=[1.0, 2.0, 4.0])
+    images, labels = (torch.cat(column) for column in zip(*data.batches("test", 5), strict=True))
+    assert labels.tolist() == [0] * 4 + [1] * 3 + [2] * 4
+    first = data.dataset(data.test)[Request(torch.tensor([0]), 0, 1.0)].images.float() / 255
+    mean, std = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1), torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1)
+    torch.testing.assert_close(images[:1], (first - mean) / std)
+    with pytest.raises(UserError, match=r"1 image\(s\) cannot be read, the first is .*class1/9\.JPEG"):
+        list(imagenet(tree).batches("test", 5))
+
+
 def test_the_mean_and_the_components_are_those_of_the_training_crops(tree: Path) -> None:
     data = imagenet(tree)
     crops = data.dataset(data.train)[Request(torch.arange(24), 0, 1.0)].images.double() / 255

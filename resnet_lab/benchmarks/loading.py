@@ -87,8 +87,7 @@ def ours(data: ImageNet) -> Callable[[int], None]:
     def turn(images: int) -> None:
         for epoch, start in enumerate(range(0, images, 32)):
             indices = torch.arange(start, min(start + 32, images)) % PHOTOS
-            batch = files[Request(indices, epoch, 1.0)]
-            data.augment(data.normalize(batch.images), batch)
+            data.ready(files[Request(indices, epoch, 1.0)], training=True)
 
     return turn
 

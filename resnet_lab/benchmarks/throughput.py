@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -99,8 +98,7 @@ def fit_turn(config: dict[str, Any]) -> Callable[[], float]:
 def bare_turn(config: dict[str, Any], data: ImageData, steps: int) -> Callable[[], float]:
     """The same network and settings on one batch again and again: no data, no metrics, no Trainer."""
     net = build_all(config)[1].net
-    images = data.normalize(data.train_images().pixels[: data.batch_size])
-    labels = torch.arange(data.batch_size) % data.num_classes
+    images, labels = next(data.batches("train", data.batch_size))
     step = stepper(config, net)
 
     def turn() -> float:

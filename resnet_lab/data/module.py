@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # One split for all seeds, so that runs that differ in their seed alone validate on the same images.
 HOLDOUT_SEED = 0
+PARTS = ("train", "val", "test")
 
 Part = TypeVar("Part", bound=tuple[Any, ...])  # a named tuple with `labels` and what else there is an image
 
@@ -175,21 +176,49 @@ class ImageData(LightningDataModule, ABC):
         """The test images, and the training images as they are, without augmentation."""
         return [self._evaluation_loader(self.test), self._evaluation_loader(self.train_images())]
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def batches(self, part: str, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of a part, normalized and not augmented, each once and in order, without a Trainer.
+
+        Args:
+            part: train, val or test.
+            size: images a batch; None for `eval_batch_size`.
+
+        Returns:
+            float32 images (n, C, H, W) and int64 labels (n,), on the CPU; they are read if they are not yet.
+
+        Raises:
+            UserError: as `prepare`; or an image cannot be read, unless such images are to be left out.
+            ValueError: there is no such part, or the size is not a positive integer.
+        """
+        check_choice("part", part, PARTS)
+        size = self.eval_batch_size if size is None else size
+        check_positive(size=size)
+        self.prepare()
+        images = getattr(self, part)
+        requests = EvaluationBatches(len(images.labels), size, rank=0, world_size=1)
+        loader = Loader(self.dataset(images), requests, self.num_workers, prefetch=self.prefetch)
+        ready = (self.ready(batch) for batch in loader)
+        return ((batch.images, batch.labels) for batch in ready if len(batch.labels))
+
+    def ready(self, batch: Batch, training: bool = False) -> Batch:
+        """The batch as a net takes it: normalized, in training augmented as well."""
         self.note_unreadable(batch)
         if not len(batch.labels):
-            if self.trainer and self.trainer.training:
+            if training:
                 raise UserError(
                     f"none of the images of a batch can be read, the first is {batch.unreadable[0]}; remove "
                     "them, or choose another data.batch_size"
                 )
             return batch
         images = self.normalize(batch.images)
-        if self.trainer and self.trainer.training:
-            images = self.augment(images, batch)
-        if self.trainer:  # the precision that it trains in
-            images = self.trainer.precision_plugin.convert_input(images)
-        return batch._replace(images=images)
+        return batch._replace(images=self.augment(images, batch) if training else images)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if not self.trainer:
+            return self.ready(batch)
+        batch = self.ready(batch, self.trainer.training)
+        # the precision that it trains in
+        return batch._replace(images=self.trainer.precision_plugin.convert_input(batch.images))
 
     def note_unreadable(self, batch: Batch) -> None:
         """Say which images could not be read, once; where all can there is nothing to say."""
