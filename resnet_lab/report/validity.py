@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_lab.runs.identity import identity, label
+from resnet_lab.runs.jobs import job_of
 from resnet_lab.text import one_line
 
 ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
 STATUSES = ("running", "completed", "failed", "interrupted")
-JOBS = ("train", "throughput", "loading")
 MOST_ITERATIONS = 10**10
 SHAPES: dict[str, Any] = {
     "status": str,
@@ -53,7 +53,7 @@ def check_config(config: dict[str, Any]) -> None:
     for block in BLOCKS:
         if not isinstance(config.get(block), dict if block == "model" else dict | None):
             raise TypeError(f"config.{block} is {shown(config.get(block))}")
-    if config.get("job", "train") not in JOBS:
+    if job_of(config) is None:
         raise ValueError(f"config.job is {shown(config['job'])}")
     for key, (least, most) in {"seed": (0, 2**32 - 1), "iterations": (1, MOST_ITERATIONS)}.items():
         if type(config.get(key, 1)) is not int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from resnet_lab.runs.directory import Run
-from resnet_lab.runs.jobs import JOBS
+from resnet_lab.runs.jobs import JOBS, trains
 from resnet_lab.runs.nursery import Nursery, Requested
 from resnet_lab.runs.signals import PARENT, held
 from resnet_lab.runs.start import SUPERVISOR, TUNABLES, arguments, command, environment
@@ -70,4 +70,4 @@ def fresh(run: Run, config: dict[str, Any], environ: Mapping[str, str], log: Tex
 def can_be_forked(config: dict[str, Any]) -> bool:
     """Whether it trains on a CPU: a GPU does not bear forks, and speed is measured in fresh processes."""
     on_cpu: bool = config["trainer"].get("accelerator") == "cpu"
-    return config["job"] == "train" and on_cpu and sys.platform == "linux"
+    return trains(config) and on_cpu and sys.platform == "linux"
