@@ -10,7 +10,11 @@ from rich.table import Table
 
 from resnet_lab.checks import UserError
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import label
+from resnet_lab.runs.swept import joined, said, said_value, settings, swept, word
 from resnet_lab.text import one_line
+
+WIDE = 100  # characters of a terminal that has room for folders
 
 
 class ShownJob(Protocol):
@@ -29,12 +33,13 @@ class JobsTable:
 
     def __init__(self, jobs: Sequence[ShownJob]) -> None:
         self.jobs = jobs
+        self.swept = swept([job.config for job in jobs])
         # as they are: names and reasons may look like markup
         self.console = Console(highlight=False, markup=False, emoji=False)
         self.told: dict[str, str] = {}
         self.drawn = 0.0
-        # a run's name alone is not distinct in a sweep over experiments
-        self.shown_from = 3 if len({job.run.directory.parent.parent for job in jobs}) > 1 else 2
+        # a net's name alone is not distinct in a sweep over experiments
+        self.several = len({job.run.directory.parent.parent for job in jobs}) > 1
         self.live = Live(console=self.console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "JobsTable":
@@ -59,24 +64,47 @@ class JobsTable:
             if job.reason:
                 self.console.print(one_line(f"{self._name(job)} {job.status}: {job.reason}", 2000), soft_wrap=True)
 
+    def _net(self, job: ShownJob) -> str:
+        experiment = f"{job.run.directory.parent.parent.name}/" if self.several else ""
+        return one_line(f"{experiment}{label(job.config)}")
+
     def _name(self, job: ShownJob) -> str:
-        return one_line("/".join(job.run.directory.parts[-self.shown_from :]))
+        return joined(self._net(job), said(job.config, self.swept), f"seed {job.config['seed']}")
+
+    def _cells(self, job: ShownJob) -> list[str]:
+        """What tells the job from the others, a column for each setting that was swept."""
+        found = settings(job.config)
+        return [self._net(job), *(said_value(found, key) for key in self.swept), str(job.config["seed"])]
 
     def _tell_changes(self) -> None:
         for job in self.jobs:
-            if job.status != self.told.get(self._name(job), "waiting"):
-                self.told[self._name(job)] = job.status
+            if job.status != self.told.get(job.config["run_dir"], "waiting"):
+                self.told[job.config["run_dir"]] = job.status
                 self.console.print(f"{self._name(job)} {job.status} {progress(job)}".rstrip(), soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table("run", "status", "iteration", "train error %", "val error %", box=None)
+        table = Table(box=None)
+        told = ["net", *(word(key, self.swept) for key in self.swept), "seed", "status", "iteration"]
+        for name in told:
+            table.add_column(name, no_wrap=True)
+        for name in ("train error %", "val error %"):
+            table.add_column(name, min_width=6)
+        with_folder = self.console.width >= WIDE
+        if with_folder:
+            table.add_column("folder", overflow="ellipsis")
         for job in self.jobs:
             if job.status != "waiting" or not self.console.is_terminal:
-                table.add_row(self._name(job), job.status, *latest(job))
+                table.add_row(
+                    *self._cells(job), job.status, *latest(job), *([folder_of(job)] if with_folder else [])
+                )
         waiting = sum(job.status == "waiting" for job in self.jobs)
         if waiting and self.console.is_terminal:
-            table.add_row(f"{waiting} more", "waiting")
+            table.add_row(f"{waiting} more", *[""] * (len(told) - 3), "waiting")
         return table
+
+
+def folder_of(job: ShownJob) -> str:
+    return one_line("/".join(job.run.directory.parts[-2:]))
 
 
 def latest(job: ShownJob) -> tuple[str, str, str]:

@@ -33,7 +33,7 @@ from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
 from resnet_lab.training.classifier import Classifier
 from resnet_lab.training.kernels import kernels
-from resnet_lab.training.tensorboard import RunEvents
+from resnet_lab.training.tensorboard import RunEvents, hyperparameters
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         StopAtIteration(iterations),
         OneRun(run),
         Reseed(config["seed"]),
-        Curves(run, config, hyperparameters(config, data)),
+        Curves(run, config, hyperparameters(config)),
         Stop(checkpoints),
         checkpoints,
     ]
@@ -281,17 +281,6 @@ def cluster() -> list[ClusterEnvironment]:
     if outside is None:
         return [LightningEnvironment()] if "LOCAL_RANK" in os.environ else []
     return [SLURMEnvironment(auto_requeue=False) if outside.starter == "srun" else TorchElasticEnvironment()]
-
-
-def hyperparameters(config: dict[str, Any], data: ImageData) -> dict[str, Any]:
-    """What one sorts runs by; five are what TensorBoard's table shows at first."""
-    return {
-        "depth": config["model"].get("depth", 0),
-        "shortcut": config["model"].get("shortcut", ""),
-        "data": type(data).__name__,
-        "lr": config["optimizer"].get("lr", 0.0),
-        "seed": config["seed"],
-    }
 
 
 def results(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:

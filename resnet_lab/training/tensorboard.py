@@ -1,10 +1,30 @@
-"""The run's TensorBoard events, written into its own directory."""
+"""The run's TensorBoard events, written into its own directory, and what its HParams are."""
 
 from pathlib import Path
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import TensorBoardLogger
+
+from resnet_lab.runs.identity import label
+from resnet_lab.runs.swept import said_value, settings
+
+Hyperparameter = bool | int | float | str
+
+# Of a config, what people ask for, in their words.
+WORDS = {
+    "data": "data._target_",
+    "depth": "model.depth",
+    "shortcut": "model.shortcut",
+    "width": "model.width",
+    "optimizer": "optimizer._target_",
+    "lr": "optimizer.lr",
+    "weight decay": "optimizer.weight_decay",
+    "schedule": "schedule._target_",
+    "batch size": "data.batch_size",
+    "iterations": "iterations",
+    "precision": "trainer.precision",
+}
 
 
 class RunEvents(TensorBoardLogger):
@@ -24,3 +44,21 @@ class RunEvents(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         # Fit and test end one after the other; closing in between would start a second file of events.
         self.experiment.flush()
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, Hyperparameter]:
+    """What one sorts runs by, first what people ask for, then every other setting by its dotted name.
+
+    So whatever a sweep varies is among them. TensorBoard shows those first in which runs differ.
+    """
+    found = settings(config)
+    others = set(found) - {*WORDS.values(), "model._target_", "trainer._target_"}
+    named = {"net": label(config), **{word: value_of(found, key) for word, key in WORDS.items()}}
+    return named | {"seed": config["seed"]} | {key: value_of(found, key) for key in found if key in others}
+
+
+def value_of(found: dict[str, Any], key: str) -> Hyperparameter:
+    """The value as TensorBoard takes it."""
+    value = found.get(key)
+    number = isinstance(value, bool | int | float)
+    return value if number else said_value(found, key)  # type: ignore[return-value]
