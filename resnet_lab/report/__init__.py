@@ -30,11 +30,9 @@ from pathlib import Path
 
 from resnet_lab.checks import UserError
 from resnet_lab.files import write_atomically
-from resnet_lab.report.by_depth import draw_by_depth, has_depths
 from resnet_lab.report.committed import NAME, read_committed, runs_jsonl
-from resnet_lab.report.costs import draw_costs
-from resnet_lab.report.figure import draw
 from resnet_lab.report.page import page
+from resnet_lab.report.pictures import pictures
 from resnet_lab.report.results import NotYet, read_results
 from resnet_lab.report.tables import markdown, results_csv
 from resnet_lab.runs.signals import EXIT_INTERRUPTED
@@ -72,11 +70,8 @@ def write_report(paths: Sequence[Path], output: Path) -> Path:
     """
     study = read_results(paths, read_committed)
     output.mkdir(parents=True, exist_ok=True)
-    draw(study, output)
-    if has_depths(study):
-        draw_by_depth(study, output)
-    if study.several_models:
-        draw_costs(study, output)
+    for picture in pictures(study):
+        picture.draw(output)
     write_atomically(output / "results.csv", results_csv(study))
     write_atomically(output / NAME, runs_jsonl(study))
     write_atomically(output / "report.md", markdown(study))

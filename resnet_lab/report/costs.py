@@ -11,20 +11,28 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from resnet_lab.report.results import Study
+from resnet_lab.report.results import Group, Study
 from resnet_lab.report.style import colour, save
 from resnet_lab.report.text import for_figure
 
 MARKS = {True: "s", False: "o"}  # without and with shortcuts
 
 
+def has_costs(study: Study) -> bool:
+    """Whether nets of several functions are there to be compared."""
+    return study.several_models and bool(counted(study))
+
+
+def counted(study: Study) -> list[Group]:
+    return [group for group in study.groups if group.values("multiply_adds") and group.values("test_error")]
+
+
 def draw_costs(study: Study, folder: Path) -> None:
     """Write multiply_adds.png and multiply_adds.svg: errors against multiply-adds, one pair of marks per net."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    nets = [group for group in study.groups if group.values("multiply_adds") and group.values("test_error")]
     marks, labels = [], []
-    for group in nets:
+    for group in counted(study):
         cost = group.values("multiply_adds")[0]
         for key, filled in (("train_error", False), ("test_error", True)):
             mean = statistics.fmean(group.values(key))
@@ -33,7 +41,7 @@ def draw_costs(study: Study, folder: Path) -> None:
             axes.plot(cost, mean, MARKS[group.plain], **look)
         marks.append((cost, mean))
         labels.append(
-            axes.annotate(for_figure(group.name), (cost, mean), (7, 3), textcoords="offset points", fontsize=8)
+            axes.annotate(for_figure(group.title), (cost, mean), (7, 3), textcoords="offset points", fontsize=8)
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -50,7 +58,7 @@ def draw_costs(study: Study, folder: Path) -> None:
         Line2D([], [], linestyle="", marker=mark, color="0.4", markerfacecolor=face, markersize=8, label=label)
         for label, mark, face in kinds
     ]
-    axes.legend(handles=handles, edgecolor="none", framealpha=0.8, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     spread_labels(figure, axes, marks, labels)
     save(figure, folder / "multiply_adds")
 
@@ -58,12 +66,14 @@ def draw_costs(study: Study, folder: Path) -> None:
 def spread_labels(figure: Figure, axes: Axes, marks: list[tuple[float, float]], labels: list[Annotation]) -> None:
     """Put each label where it covers no mark and no other label, if there is such a place beside its mark."""
     figure.draw_without_rendering()
+    frame = figure.bbox
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(marks)]
     for label in labels:
         for x, y in ((7, 3), (7, -11), (-7, 3), (-7, -11), (7, 12)):
             label.set_position((x, y))
             label.set_horizontalalignment("left" if x > 0 else "right")
             box = label.get_window_extent()
-            if not box.count_overlaps(taken):
+            inside = frame.x0 < box.x0 and box.x1 < frame.x1
+            if inside and not box.count_overlaps(taken):
                 break
         taken.append(box)

@@ -1,4 +1,7 @@
-"""The curves as the paper draws them in Figure 6: one panel for the plain nets, one for each kind of shortcut."""
+"""The curves as the paper draws them in Figure 6: a panel for the plain nets, one for each kind of shortcut.
+
+A setting that was swept has colours of its own, or panels of its own.
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from resnet_lab.report.results import Group, Study
-from resnet_lab.report.style import colour, save
+from resnet_lab.report.style import colour, coloured_by, columns, has_curve, panel, panels, save
 from resnet_lab.report.text import for_figure
 from resnet_lab.report.validity import MOST_ITERATIONS
 
@@ -20,41 +23,53 @@ LINES: dict[str, dict[str, Any]] = {
 }
 # With fewer seeds than this a band would be misleading: each seed is drawn.
 BAND_FROM = 10
-MOST_PANELS = 5
 MOST_NAMES = 24  # in a legend
+# Curves that are below this part of the axis after this part of the training are drawn once more, enlarged.
+FLOOR, EARLY = 0.15, 0.2
 
 
 def draw(study: Study, folder: Path) -> None:
     """Write curves.png and curves.svg."""
     titles = panels(study)
-    figure = Figure(figsize=(5 * len(titles), 4.9), layout="constrained")
-    row = figure.subplots(1, len(titles), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, title in zip(row, titles, strict=True):
-        for group in study.groups:
-            if panel(study, group) == title:
-                plot(axes, group, colour(study, group))
+    rows = -(-len(titles) // 3) if len(titles) != 4 else 2
+    across = -(-len(titles) // rows)
+    figure = Figure(figsize=(5 * across, 0.8 + 4.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
+    for axes, title in zip(grid.flat, titles, strict=False):
+        groups = [group for group in study.groups if panel(study, group) == title]
+        for group in groups:
+            plot(axes, group, colour(study, group))
         decorate(axes, title, study)
-        axes.tick_params(labelleft=True)
-    row[0].set_ylabel("error (%)")
-    row[0].set_ylim(0, top(study))
-    row[0].set_xlim(left=0)
-    figure.legend(handles=legend(study), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+        axes.tick_params(labelleft=True, labelbottom=True)
+        enlarge(axes, groups, study)
+    for axes in grid.flat[len(titles) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("error (%)")
+    grid[0][0].set_ylim(0, top(study))
+    grid[0][0].set_xlim(left=0)
+    found = legend(study)
+    ncols = columns([str(line.get_label()) for line in found], 5 * across)
+    figure.legend(handles=found, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
     figure.suptitle(caption(study), fontsize=9, color="0.35")
     save(figure, folder / "curves")
 
 
-def panels(study: Study) -> list[str]:
-    """The titles of the panels, plain nets first."""
-    return list(dict.fromkeys(panel(study, group) for group in study.groups))
-
-
-def panel(study: Study, group: Group) -> str:
-    if study.several_models:
-        return "without shortcuts" if group.plain else "with shortcuts"
-    if group.plain:
-        return "plain"
-    options = {g.shortcut for g in study.groups if not g.plain}
-    return f"residual, option {group.shortcut}" if 1 < len(options) < MOST_PANELS else "residual"
+def enlarge(axes: Axes, groups: list[Group], study: Study) -> None:
+    """Where all curves of a panel soon lie at its floor, draw them once more in the empty part, enlarged."""
+    highest = max((highest_after(group, EARLY) for group in groups), default=0.0)
+    ends = [result.curve.steps[-1] for group in groups for result in group.results if result.curve.steps]
+    if not ends or highest > FLOOR * top(study):
+        return
+    inset = axes.inset_axes((0.3, 0.3, 0.67, 0.62))
+    for group in groups:
+        plot(inset, group, colour(study, group))
+    inset.set_xlim(EARLY * max(ends), max(ends))
+    inset.set_ylim(0, max(0.1, 1.15 * highest))
+    inset.tick_params(labelsize=8)
+    inset.grid(alpha=0.25)
+    inset.set_title("enlarged", fontsize=9, color="0.35")
+    inset.spines[["top", "right"]].set_visible(False)
 
 
 def plot(axes: Axes, group: Group, colour: str) -> None:
@@ -93,11 +108,10 @@ def is_step(value: object) -> bool:
 
 
 def legend(study: Study) -> list[Line2D]:
-    """Each net once, or each depth where it has the same colour in all panels; and what the lines mean."""
+    """What each colour stands for, once for all panels; and what the lines mean."""
     names: dict[str, str] = {}
-    for group in (g for g in study.groups if any(result.curve.steps for result in g.results)):
-        name = f"{group.depth} layers" if group.depth and not study.several_models else group.name
-        names.setdefault(name, colour(study, group))
+    for group in filter(has_curve, study.groups):
+        names.setdefault(coloured_by(study, group), colour(study, group))
     shown = list(names.items())[:MOST_NAMES]
     nets = [Line2D([], [], color=colour, linewidth=2.2, label=for_figure(name)) for name, colour in shown]
     words = {"train_error": "training", "val_error": "validation"}
@@ -121,9 +135,14 @@ def caption(study: Study) -> str:
 
 def top(study: Study) -> float:
     """The highest error once a tenth of the training is over: the first ones would flatten all the rest."""
-    highest = 1.0
-    for group in study.groups:
-        for key in LINES:
-            steps, means, _ = group.mean_curve(key)
-            highest = max([highest, *(m for s, m in zip(steps, means, strict=True) if s > steps[-1] / 10)])
-    return min(100.0, 1.08 * highest)
+    highest = max((highest_after(group, 1 / 10) for group in study.groups), default=0.0)
+    return min(100.0, 1.08 * max(1.0, highest))
+
+
+def highest_after(group: Group, share: float) -> float:
+    """The highest mean error once that share of the training is over."""
+    highest = 0.0
+    for key in LINES:
+        steps, means, _ = group.mean_curve(key)
+        highest = max([highest, *(m for s, m in zip(steps, means, strict=True) if s > steps[-1] * share)])
+    return highest

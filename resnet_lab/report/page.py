@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from resnet_lab.report.by_depth import has_depths
 from resnet_lab.report.evaluations import evaluation_tables
-from resnet_lab.report.figure import BAND_FROM, panel, panels, top
+from resnet_lab.report.figure import BAND_FROM, top
+from resnet_lab.report.pictures import pictures
 from resnet_lab.report.results import CURVES, Group, Study
-from resnet_lab.report.style import colour
-from resnet_lab.report.tables import NOTE, group_rows, problem_rows, provenance
+from resnet_lab.report.style import colour, has_curve, panel, panels
+from resnet_lab.report.tables import NOTE, PROBLEMS, group_rows, problem_rows, provenance
 from resnet_lab.report.text import for_html
 from resnet_lab.report.verdict import verdict
 
@@ -20,9 +20,9 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def page(study: Study, folder: Path) -> str:
-    """The page, with the picture of the costs that is in the folder."""
+    """The page, with the pictures that are in the folder; the curves are drawn by the page itself."""
     first, *rest = verdict(study)
-    problems = problem_rows(study)
+    problems, shown = problem_rows(study), pictures(study)
     template = TEMPLATE.read_text()
     filled = {
         "POLICY": policy(template),
@@ -31,12 +31,15 @@ def page(study: Study, folder: Path) -> str:
         "SENTENCES": "".join(f"<li>{for_html(sentence)}</li>" for sentence in rest),
         "RESULTS": table(*group_rows(study)),
         "NOTE": for_html(NOTE.replace("*", "")),
-        "COSTS": "".join(image(folder / f"{name}.svg", told) for name, told in pictures(study).items()),
+        "PICTURES": "".join(
+            image(folder / f"{picture.name}.svg", picture.told) for picture in shown if picture.name != "curves"
+        ),
         "EVALUATIONS": "".join(
             f"<h2>Test error by {for_html(name)}</h2>{table(header, rows)}"
             for name, header, rows in evaluation_tables(study)
         ),
-        "PROBLEMS": f"<h2>Runs that are not complete</h2>{table(PROBLEM_HEADER, problems)}" if problems else "",
+        "PROBLEMS": f"<h2>Runs that are not complete</h2>{table(PROBLEMS, problems)}" if problems else "",
+        "CURVES": "" if panels(study) else "hidden",
         "PROVENANCE": "<br>".join(for_html(line) for line in provenance(study)),
         "DATA": data(curves(study)),
     }
@@ -59,19 +62,10 @@ def data(content: Any) -> str:
     return text
 
 
-def pictures(study: Study) -> dict[str, str]:
-    """The further pictures that this study has, each with what it shows."""
-    found = {"depth": "final errors against depth"} if has_depths(study) else {}
-    return found | ({"multiply_adds": "errors against multiply-adds"} if study.several_models else {})
-
-
 def image(path: Path, told: str) -> str:
     """The picture in the page itself, as a page is to open from anywhere."""
     content = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{told}" width="720" src="data:image/svg+xml;base64,{content}">'
-
-
-PROBLEM_HEADER = ["run", "seed", "status", "reason"]
+    return f'<img alt="{for_html(told)}" width="720" src="data:image/svg+xml;base64,{content}">'
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -85,13 +79,13 @@ def curves(study: Study) -> dict[str, Any]:
     return {
         "top": round(top(study), 3),
         "panels": panels(study),
-        "nets": [net(study, group) for group in study.groups],
+        "nets": [net(study, group) for group in study.groups if has_curve(group)],
     }
 
 
 def net(study: Study, group: Group) -> dict[str, Any]:
     drawn: dict[str, Any] = {
-        "name": group.name,
+        "name": group.title,
         "panel": panel(study, group),
         "colour": colour(study, group),
         "seeds": len(group.completed) or len(group.results),

@@ -1,5 +1,6 @@
 """Runs as their directories tell them, and as groups of seeds."""
 
+import functools
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.noted import evaluations
 from resnet_lab.runs.plan import planned
 from resnet_lab.runs.sealed import digest_of
+from resnet_lab.runs.swept import joined, said, settings, swept, title
 from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")
@@ -88,16 +90,26 @@ class Result:
 class Group:
     """Runs that differ in nothing but the seed."""
 
-    name: str
+    name: str  # short, and another for each group of a study: resnet-56-A, lr 0.1
     depth: int
     shortcut: str
     family: str  # the same for groups that differ in depth and shortcut alone
     results: list[Result]
+    title: str = ""  # as people write it: ResNet-56, option A, lr 0.1
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.results[0].config
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """What identifies its runs, by dotted names; nothing where no run has begun."""
+        return settings(self.config) if self.config else {}
 
     @property
     def model(self) -> str:
         """The name of the function that makes the net; the same for plain and residual."""
-        return str(self.results[0].config.get("model", {}).get("_target_", "")).rpartition(".")[2]
+        return str(self.config.get("model", {}).get("_target_", "")).rpartition(".")[2]
 
     @property
     def plain(self) -> bool:
@@ -145,6 +157,11 @@ class Study:
     def several_models(self) -> bool:
         """Whether nets are compared that differ in more than depth and shortcut."""
         return len({group.model for group in self.groups if group.model}) > 1
+
+    @functools.cached_property
+    def swept(self) -> list[str]:
+        """The settings that tell its groups apart, beside the names of the nets."""
+        return swept([group.config for group in self.groups if group.config])
 
     @property
     def experiments(self) -> list[str]:
@@ -322,12 +339,34 @@ def not_finite(value: str) -> bool:
 def group(results: list[Result]) -> list[Group]:
     """The runs by what identifies them; missing ones stand alone under the name of their folder."""
     several = len({result.experiment for result in results}) > 1
+    found = [(key, list(members)) for key, members in itertools.groupby(sorted(results, key=recipe), recipe)]
+    keys = swept([runs[0].config for _, runs in found if runs[0].config])
     groups = []
-    for (experiment, run_name), members in itertools.groupby(sorted(results, key=recipe), recipe):
-        runs = list(members)
-        name = one_line(run_name.rpartition("-")[0] or run_name)
-        groups.append(make_group(f"{experiment}/{name}" if several else name, runs))
-    return sorted(groups, key=lambda g: (not g.plain, g.shortcut, g.depth, g.name))
+    for (experiment, run_name), runs in found:
+        config, short = runs[0].config, one_line(run_name.rpartition("-")[0] or run_name)
+        differs = said(config, keys) if config else ""
+        where = f"{experiment}/" if several else ""
+        made = make_group(where + joined(short, differs), runs)
+        net = where + (net_title(config, runs[0].processes) if config else short)
+        groups.append(replace(made, title=joined(net, differs)))
+    return sorted(groups, key=lambda g: (not g.plain, g.shortcut, g.depth, in_order(g, keys), g.name))
+
+
+def net_title(config: dict[str, Any], processes: int) -> str:
+    return joined(title(config), f"{processes} processes" if processes > 1 else "")
+
+
+def in_order(group: Group, keys: Sequence[str]) -> list[tuple[bool, float, str]]:
+    """Its values of these settings, to be sorted by: numbers by size, then words."""
+    return [order(group.settings.get(key)) for key in keys]
+
+
+def order(value: Any) -> tuple[bool, float, str]:
+    return (False, float(value), "") if is_number(value) else (True, 0.0, str(value))
+
+
+def is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < MOST_ITERATIONS**2)
 
 
 def recipe(result: Result) -> tuple[str, str]:

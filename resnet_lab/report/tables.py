@@ -6,15 +6,18 @@ import statistics
 from typing import Any
 
 from resnet_lab.report import validity
-from resnet_lab.report.by_depth import has_depths
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import paper_test_error
+from resnet_lab.report.pictures import Picture, pictures
 from resnet_lab.report.results import Group, Result, Study
 from resnet_lab.report.text import for_csv, for_markdown
 from resnet_lab.report.verdict import spread, verdict
+from resnet_lab.runs.swept import differing, said_value, settings
 
 ERRORS = dict(zip(validity.ERRORS, ("train error", "clean train error", "val error", "test error"), strict=True))
 FACTS = ("parameters", "multiply_adds", "iterations", *ERRORS, "images_per_second", "seconds", "threads")
+PROBLEMS = ["net", "run", "seed", "status", "reason"]
+MOST_COLUMNS = 100  # of settings
 NOTE = (
     "Errors in percent at the last iteration. *Train error* is taken over the iterations since the evaluation "
     "before, on augmented images while the weights change, as the paper plots it; *clean train error* is a pass "
@@ -23,15 +26,25 @@ NOTE = (
 
 
 def results_csv(study: Study) -> str:
+    """One row per run, with a column for each setting that is not the same in all of them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["experiment", "run", "seed", "status", *FACTS, "validates_on", "commit", "torch", "reason"])
+    # iterations has a column anyway, of those that were done
+    keys = [key for key in differing([r.config for r in study.results if r.config]) if key != "iterations"]
+    facts = [*FACTS, "validates_on", "commit", "torch", "reason"]
+    writer.writerow(map(for_csv, ["experiment", "run", "seed", "status", *keys[:MOST_COLUMNS], *facts]))
     for result in study.results:
         record = result.record
-        facts = [record.get(name, "") for name in FACTS]
-        row = [*who(result), result.status, *facts, *origin(record), result.reason]
+        found = settings(result.config) if result.config else {}
+        row = [*who(result), result.status, *(in_csv(found, key) for key in keys[:MOST_COLUMNS])]
+        row += [*(record.get(name, "") for name in FACTS), *origin(record), result.reason]
         writer.writerow([for_csv(cell) for cell in row])
     return text.getvalue()
+
+
+def in_csv(found: dict[str, Any], key: str) -> Any:
+    value = found.get(key, "")
+    return value if type(value) in (int, float) else said_value(found, key) if key in found else ""
 
 
 def who(result: Result) -> list[str]:
@@ -52,10 +65,7 @@ def markdown(study: Study) -> str:
         f"# {title}",
         f"**{for_markdown(first)}**",
         "\n".join(f"- {for_markdown(sentence)}" for sentence in rest),
-        "![error curves](curves.png)",
-        "Dashed lines: training error. Solid lines: validation error.",
-        "![final errors against depth](depth.png)" if has_depths(study) else "",
-        "![errors against multiply-adds](multiply_adds.png)" if study.several_models else "",
+        *(part for picture in pictures(study) for part in shown(picture)),
         table(*group_rows(study)),
         NOTE,
         *(
@@ -66,6 +76,11 @@ def markdown(study: Study) -> str:
         "\n".join(f"- {for_markdown(line)}" for line in provenance(study)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def shown(picture: Picture) -> list[str]:
+    lines = "Dashed lines: training error. Solid lines: validation error."
+    return [f"![{for_markdown(picture.told)}]({picture.name}.png)", *([lines] if picture.name == "curves" else [])]
 
 
 def group_rows(study: Study) -> tuple[list[str], list[list[str]]]:
@@ -115,18 +130,19 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def problem_rows(study: Study) -> list[list[str]]:
-    """Runs that did not complete, or of which something is left out: run, seed, status, reason."""
+    """Runs that did not complete, or of which something is left out: net, run, seed, status, reason."""
+    names = {id(result): group.name for group in study.groups for result in group.results}
     runs = [
-        [*who(result)[1:], result.status, result.reason]
+        [names[id(result)], *who(result)[1:], result.status, result.reason]
         for result in study.results
         if result.status != "completed" or result.reason
     ]
-    return runs + [[path.name, "", "unreadable", reason] for path, reason in study.left_out.items()]
+    return runs + [["", path.name, "", "unreadable", reason] for path, reason in study.left_out.items()]
 
 
 def problems(study: Study) -> list[str]:
     rows = problem_rows(study)
-    return ["## Runs that are not complete", table(["run", "seed", "status", "reason"], rows)] if rows else []
+    return ["## Runs that are not complete", table(PROBLEMS, rows)] if rows else []
 
 
 def provenance(study: Study) -> list[str]:

@@ -1,0 +1,33 @@
+"""The pictures of a report: which there are, what each shows, and how it is drawn. None is drawn of nothing."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from resnet_lab.report.against import DEPTH, called, draw_against, numbers
+from resnet_lab.report.costs import draw_costs, has_costs
+from resnet_lab.report.figure import draw
+from resnet_lab.report.results import Study
+from resnet_lab.report.style import panels
+
+
+class Picture(NamedTuple):
+    name: str  # of its files, without .png and .svg
+    told: str
+    draw: Callable[[Path], None]  # into a folder
+
+
+def pictures(study: Study) -> list[Picture]:
+    """The curves first, where there is one."""
+    found = [Picture("curves", "error curves", partial(draw, study))] if panels(study) else []
+    for key, name in numbers(study).items():
+        against = "depth" if key == DEPTH else called(key, study)
+        found.append(Picture(name, f"final errors against {against}", partial(into, study, key, name)))
+    if has_costs(study):
+        found.append(Picture("multiply_adds", "errors against multiply-adds", partial(draw_costs, study)))
+    return found
+
+
+def into(study: Study, key: str, name: str, folder: Path) -> None:
+    draw_against(study, key, folder / name)
