@@ -297,6 +297,30 @@ def test_cifar10_degradation_on_data_in_its_format(resnet_lab: Call, tmp_path: P
         assert re.search(rf"^\| {net} \|.*\(n = 1\).*\| 1 completed \|$", report, re.MULTILINE), net
 
 
+def test_smoke_runs_the_experiment_before_it_and_names_what_was_swept(resnet_lab: Call, tmp_path: Path) -> None:
+    swept = ("model=cifar_resnet", "model.depth=8", "optimizer.weight_decay=0,1e-4", "runtime.threads=1")
+    ended = resnet_lab("train", "experiment=[cifar10_degradation,smoke]", *swept)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    study = tmp_path / "outputs/cifar10_degradation-smoke"
+    configs = [Run(path.parent).record()["config"] for path in study.glob("*/seed0/record.json")]
+    assert {config["optimizer"]["weight_decay"] for config in configs} == {0, 0.0001}
+    assert {(config["model"]["width"], *config["schedule"]["milestones"]) for config in configs} == {(4, 2, 3)}
+    for decay in ("0", "0.0001"):
+        assert f"resnet-8-A, weight decay {decay}, seed 0 completed" in ended.stdout
+        assert f"| resnet-8-A, weight decay {decay} |" in (study / "report.md").read_text()
+    assert "status,optimizer.weight_decay,parameters" in (study / "results.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["imagenet_degradation", "throughput", "imagenet_loading"])
+def test_smoke_runs_what_needs_photographs_or_measures(resnet_lab: Call, tmp_path: Path, name: str) -> None:
+    ended = resnet_lab("train", f"experiment=[{name},smoke]")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    runs = [Run(path.parent) for path in tmp_path.glob(f"outputs/{name}-smoke/*/seed0/record.json")]
+    assert len(runs) == (4 if name == "imagenet_degradation" else 1)
+    assert all(run.is_complete() for run in runs)
+
+
 def test_info_counts(resnet_lab: Call) -> None:
     ended = resnet_lab("info", "model=cifar_resnet", "model.depth=56", "data=cifar10", "format=json")
     facts = json.loads(ended.stdout)

@@ -1,6 +1,8 @@
 """The report on runs made by hand, whose verdicts can be worked out on paper."""
 
 import copy
+import csv
+import itertools
 import json
 import re
 import shutil
@@ -13,6 +15,7 @@ from resnet_lab.report import main, write_report
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import CIFAR_RECIPE, IMAGENET_RECIPE, WARMUP, paper_errors, paper_test_error
 from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
+from resnet_lab.report.style import colour, panels
 from resnet_lab.report.verdict import pairs, verdict
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of_run, run_name
@@ -245,6 +248,84 @@ def test_the_same_runs_draw_the_same_files(tmp_path: Path) -> None:
         write_report([path], tmp_path / name)
     for file in ("curves.svg", "results.csv", "report.md", "report.html"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def sweep(
+    root: Path, learning_rates: tuple[float, ...] = (0.1, 0.01), decays: tuple[float, ...] = (0, 1e-4)
+) -> Path:
+    """Plain and residual nets at each of the settings, two seeds each."""
+    for number, (lr, decay, shortcut) in enumerate(itertools.product(learning_rates, decays, ("none", "A"))):
+        for seed in (0, 1):
+            config = config_of(20, shortcut, seed, optimizer={"lr": lr, "weight_decay": decay})
+            run = Run(root / "study" / run_name(config) / f"seed{seed}")
+            run.directory.mkdir(parents=True)
+            errors = dict.fromkeys(("train_error", "train_error_clean", "val_error", "test_error"), 5.0 + number)
+            run.update(status="completed", config=config, **errors, **FACTS)
+            for step, error in ((10, 50.0), (20, 5.0 + number)):
+                run.append_metrics({"step": step, "train_error": error, "val_error": error})
+    return root / "study"
+
+
+def test_what_was_swept_is_named_wherever_runs_are(tmp_path: Path) -> None:
+    page = write_report([sweep(tmp_path)], tmp_path / "report").read_text()
+    report = (tmp_path / "report/report.md").read_text()
+    rows = csv.DictReader((tmp_path / "report/results.csv").read_text().splitlines())
+    cells = {(row["model.shortcut"], row["optimizer.lr"], row["optimizer.weight_decay"]) for row in rows}
+    assert cells == set(itertools.product(("none", "A"), ("0.1", "0.01"), ("0", "0.0001")))
+    for lr, decay in itertools.product(("0.01", "0.1"), ("0", "0.0001")):
+        assert f"| resnet-20-A, lr {lr}, weight decay {decay} |" in report
+        assert f"ResNet-20, option A, lr {lr}, weight decay {decay}" in page
+    svg = (tmp_path / "report/curves.svg").read_text()
+    for words in ("lr 0.01", "lr 0.1", "plain, weight decay 0", "residual, weight decay 0.0001"):
+        assert f">{words}<" in svg
+    for name, words in (("lr", "plain-20, weight decay 0.0001"), ("weight_decay", "ResNet-20, option A, lr 0.1")):
+        assert f"![final errors against {name.replace('_', ' ')}]({name}.png)" in report
+        assert f">{words}<" in (tmp_path / f"report/{name}.svg").read_text()
+    assert page.count("<img") == 2
+
+
+def test_a_colour_stands_for_one_value_in_all_panels_and_in_its_order(tmp_path: Path) -> None:
+    found = read_results([sweep(tmp_path, (0.1, 0.01, 0.001))])
+    colours: dict[float, set[str]] = {}
+    for group in found.groups:
+        colours.setdefault(group.settings["optimizer.lr"], set()).add(colour(found, group))
+    assert {lr: len(those) for lr, those in colours.items()} == {0.001: 1, 0.01: 1, 0.1: 1}
+    green = [int(min(colours[lr])[3:5], 16) for lr in sorted(colours)]
+    assert green == sorted(green)  # viridis runs from dark to light
+    assert len(panels(found)) == 4
+
+
+def test_a_net_has_the_same_colour_in_every_study(tmp_path: Path) -> None:
+    colours = []
+    for number, functions in enumerate((("vgg", "highway"), ("alexnet", "inception_v4", "vgg", "highway"))):
+        for name in functions:
+            run = add_run(tmp_path / str(number), 20, name, 0, 5.0)
+            run.update(config=run.record()["config"] | {"model": {"_target_": f"resnet_lab.models.{name}"}})
+        found = read_results([tmp_path / str(number)])
+        of = {group.model: colour(found, group) for group in found.groups}
+        assert len(set(of.values())) >= len(functions) - 1  # none twice in a panel
+        colours.append((of["vgg"], of["highway"]))
+    assert colours[0] == colours[1]
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
+    run = add_run(tmp_path, 20, "none", 0, 5.0, status="failed", error="the disk is full")
+    run.metrics_path.unlink()
+    write_report([tmp_path / "study"], tmp_path / "report")
+    assert not list((tmp_path / "report").glob("*.png"))
+    assert "![" not in (tmp_path / "report/report.md").read_text()
+
+
+def test_curves_at_the_floor_are_enlarged(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [60, 62], (20, "A"): [1, 1.5]})
+    for run in (Run(record.parent) for record in path.glob("resnet*/seed*/record.json")):
+        rows = [f"{step},{error},{error + 1}" for step, error in ((2, 70.0), (10, 2.0))]
+        run.metrics_path.write_text("\n".join(["step,train_error,val_error", *rows, ""]))
+        run.append_metrics(
+            {"step": 20, "train_error": run.record()["train_error"], "val_error": run.record()["val_error"]}
+        )
+    write_report([path], tmp_path / "report")
+    assert (tmp_path / "report/curves.svg").read_text().count(">enlarged<") == 1
 
 
 def test_wrong_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def draw_against(study: Study, key: str, path: Path) -> None:
         for net, others, groups in found:
             plot(axes, groups, key, error, *looks[net, others])
         scale(axes, sorted({group.settings[key] for _, _, groups in found for group in groups}), key)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * max(1.0, axes.dataLim.y1))
         axes.set_title(f"final {name}")
         axes.set_xlabel(for_figure(called(key, study)))
         axes.set_ylabel("error (%)")

@@ -1,5 +1,6 @@
 """Errors against what a net costs, for nets of several architectures that were trained alike."""
 
+import itertools
 import statistics
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,14 @@ def draw_costs(study: Study, folder: Path) -> None:
 def spread_labels(figure: Figure, axes: Axes, marks: list[tuple[float, float]], labels: list[Annotation]) -> None:
     """Put each label where it covers no mark and no other label, if there is such a place beside its mark."""
     figure.draw_without_rendering()
-    frame = figure.bbox
+    left, right = figure.bbox.x0, axes.bbox.x1
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(marks)]
     for label in labels:
-        for x, y in ((7, 3), (7, -11), (-7, 3), (-7, -11), (7, 12)):
+        for x, y in itertools.product((7, -7), (3, -11, 12, -20, 21, -29, 30)):
             label.set_position((x, y))
             label.set_horizontalalignment("left" if x > 0 else "right")
             box = label.get_window_extent()
-            inside = frame.x0 < box.x0 and box.x1 < frame.x1
+            inside = left < box.x0 and box.x1 < right
             if inside and not box.count_overlaps(taken):
                 break
         taken.append(box)

@@ -33,7 +33,9 @@ def draw(study: Study, folder: Path) -> None:
     titles = panels(study)
     rows = -(-len(titles) // 3) if len(titles) != 4 else 2
     across = -(-len(titles) // rows)
-    figure = Figure(figsize=(5 * across, 0.8 + 4.1 * rows), layout="constrained")
+    names = [names_in(study, title) for title in titles] if study.several_models else []
+    height = 4.1 + 0.2 * max(map(len, names), default=0)
+    figure = Figure(figsize=(5 * across, 0.8 + height * rows), layout="constrained")
     grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
     for axes, title in zip(grid.flat, titles, strict=False):
         groups = [group for group in study.groups if panel(study, group) == title]
@@ -42,13 +44,15 @@ def draw(study: Study, folder: Path) -> None:
         decorate(axes, title, study)
         axes.tick_params(labelleft=True, labelbottom=True)
         enlarge(axes, groups, study)
+    for axes, own in zip(grid.flat, names, strict=False):
+        axes.legend(handles=own, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False, fontsize=9)
     for axes in grid.flat[len(titles) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel("error (%)")
     grid[0][0].set_ylim(0, top(study))
     grid[0][0].set_xlim(left=0)
-    found = legend(study)
+    found = ([] if names else names_in(study)) + meanings(study)
     ncols = columns([str(line.get_label()) for line in found], 5 * across)
     figure.legend(handles=found, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
     figure.suptitle(caption(study), fontsize=9, color="0.35")
@@ -65,7 +69,7 @@ def enlarge(axes: Axes, groups: list[Group], study: Study) -> None:
     for group in groups:
         plot(inset, group, colour(study, group))
     inset.set_xlim(EARLY * max(ends), max(ends))
-    inset.set_ylim(0, max(0.1, 1.15 * highest))
+    inset.set_ylim(0, max(0.1, 1.5 * highest))  # single seeds lie above their mean
     inset.tick_params(labelsize=8)
     inset.grid(alpha=0.25)
     inset.set_title("enlarged", fontsize=9, color="0.35")
@@ -107,17 +111,22 @@ def is_step(value: object) -> bool:
     return type(value) is int and 0 < value <= MOST_ITERATIONS
 
 
-def legend(study: Study) -> list[Line2D]:
-    """What each colour stands for, once for all panels; and what the lines mean."""
-    names: dict[str, str] = {}
+def names_in(study: Study, title: str | None = None) -> list[Line2D]:
+    """What each colour stands for, in one panel or in all of them."""
+    found: dict[str, str] = {}
     for group in filter(has_curve, study.groups):
-        names.setdefault(coloured_by(study, group), colour(study, group))
-    shown = list(names.items())[:MOST_NAMES]
-    nets = [Line2D([], [], color=colour, linewidth=2.2, label=for_figure(name)) for name, colour in shown]
+        if title in (None, panel(study, group)):
+            found.setdefault(coloured_by(study, group), colour(study, group))
+    shown = list(found.items())[:MOST_NAMES]
+    return [Line2D([], [], color=colour, linewidth=2.2, label=for_figure(name)) for name, colour in shown]
+
+
+def meanings(study: Study) -> list[Line2D]:
+    """What the lines mean."""
     words = {"train_error": "training", "val_error": "validation"}
     kinds = [Line2D([], [], color="0.4", label=words[key], **line) for key, line in LINES.items()]
     drops = [Line2D([], [], color="0.6", linestyle=":", linewidth=0.8, label="learning rate falls")]
-    return [*nets, *kinds, *(drops if milestones(study) else [])]
+    return [*kinds, *(drops if milestones(study) else [])]
 
 
 def caption(study: Study) -> str:
