@@ -1,8 +1,9 @@
 """Errors that name the argument, what is allowed and what was given."""
 
+import difflib
 import importlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 
@@ -27,6 +28,17 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError unless value is one of the allowed words."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one is most like, if it is like any."""
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), None)
+
+
+def hint(name: object, known: Collection[str], above: str = "") -> str:
+    """What to type instead of a name: the one that was meant (`above` before it), or those that there are."""
+    meant = closest(name, known)
+    return f"did you mean {above}{meant}?" if meant else f"there are {', '.join(sorted(known))}"
 
 
 def check_safe(environ: Mapping[str, str] = os.environ) -> None:

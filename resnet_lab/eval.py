@@ -5,11 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from omegaconf import DictConfig
-
-from resnet_lab.checks import UserError, check_safe
+from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
-from resnet_lab.config.compose import resolved
+from resnet_lab.endings import message_of
 from resnet_lab.report.results import Found, find_runs
 from resnet_lab.report.validity import check_facts
 from resnet_lab.runs.directory import Run
@@ -40,27 +38,22 @@ class Stored(NamedTuple):
     checkpoint: Path
 
 
-def _task(cfg: DictConfig) -> None:
+def _task(config: dict[str, Any]) -> None:
     try:
-        check_safe()
-        sys.exit(perform(resolved(cfg, "eval")))
-    except (UserError, ValueError) as error:
-        sys.exit(one_line(f"resnet-lab-eval: {error}", LONGEST_MESSAGE))
+        sys.exit(perform(config))
     except RuntimeError as error:
         if "LOCAL_RANK" not in os.environ:
             raise
         # what the others say of it is no help
-        sys.exit(one_line(f"resnet-lab-eval: one of the processes ended: {str(error).splitlines()[0]}"))
+        raise UserError(f"one of the processes ended: {str(error).splitlines()[0]}") from error
 
 
 def perform(config: dict[str, Any]) -> int:
     """Evaluate what the config names, and return the exit code.
 
     Raises:
-        UserError, ValueError: settings that do not fit, or weights that cannot be evaluated.
+        UserError: settings that do not fit, or weights that cannot be evaluated.
     """
-    if not isinstance(config["ensemble"], bool):
-        raise UserError(f"ensemble must be true or false, got {config['ensemble']!r}")
     recorded = config["protocol"].get("name") == "recorded"
     if (config["runs"] is None) == (config["weights"] is None):
         raise UserError("runs=PATH or weights=FILE must be given, one of them alone")
@@ -138,7 +131,7 @@ def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
         errors = evaluate(stored, record, trainer)
         differ = {key for key, error in errors.items() if not abs(float(record[key]) - error) < TOLERANCE}
     except Exception as error:  # whatever an edited record leads to; the other runs are to be evaluated
-        say(f"{run.directory}: {type(error).__name__}: {error}")
+        say(f"{run.directory}: {message_of('resnet-lab-eval', error)}")
         return False
     say(f"{run.directory}: {'NOT as recorded' if differ else 'as recorded'}")
     for key, value in errors.items():
@@ -150,10 +143,13 @@ def checked_record(run: Run) -> dict[str, Any]:
     """The record.
 
     Raises:
-        OSError, LookupError, TypeError, UserError, ValueError: it is damaged, or nothing that a run wrote.
+        UserError: it is damaged, or nothing that a run wrote.
     """
-    record = run.record()
-    check_facts(record)
+    try:
+        record = run.record()
+        check_facts(record)
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"record.json cannot be used ({type(error).__name__}: {error})") from error
     return record
 
 
@@ -220,7 +216,7 @@ def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
             member, fact = make_member(stored, prepared)
             note_evaluation(path, measure([member], config) | fact)
         except Exception as error:  # the other runs are to be evaluated
-            say(f"{stored.run.directory}: {type(error).__name__}: {error}")
+            say(f"{stored.run.directory}: {message_of('resnet-lab-eval', error)}")
             failed = 1
     return failed
 
@@ -231,8 +227,8 @@ def is_evaluated(stored: Stored, config: dict[str, Any]) -> bool:
     try:
         checked_record(stored.run)
         status = stored.run.status()
-    except (OSError, LookupError, TypeError, UserError, ValueError) as error:
-        say(f"{stored.run.directory}: {type(error).__name__}: {error}, left out")
+    except UserError as error:
+        say(f"{stored.run.directory}: {error}, left out")
         return False
     if status == "completed" or stored.checkpoint in named:
         return True

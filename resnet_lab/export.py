@@ -1,23 +1,11 @@
 """`resnet-lab-export`: the weights of a run or of a file, in another format."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from resnet_lab.checks import UserError, check_choice, check_safe
+from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
-from resnet_lab.config.compose import resolved
 from resnet_lab.runs.directory import Run
-
-
-def _task(cfg: DictConfig) -> None:
-    try:
-        check_safe()
-        print(export(resolved(cfg, "export")))
-    except (UserError, ValueError) as error:
-        sys.exit(f"resnet-lab-export: {error}")
 
 
 def export(config: dict[str, Any]) -> str:
@@ -25,15 +13,13 @@ def export(config: dict[str, Any]) -> str:
 
     Raises:
         UserError: not one of run and weights is given, or what they lead to cannot be read or written.
-        ValueError: a choice is unknown.
     """
     check_source(config)
     status = None if config["run"] is None else status_of(file_of("run", config["run"]))
     from resnet_lab.evaluation.stored import open_run, open_weights  # torch: not needed to refuse the above
-    from resnet_lab.weights.files import FORMS, check_output, export_weights
+    from resnet_lab.weights.files import check_output, export_weights
 
     form, output, padding = config["format"], file_of("output", config["output"]), config["padding"]
-    check_choice("format", form, FORMS)
     check_output(output, form)
     if status:
         subject = open_run(file_of("run", config["run"]))
@@ -72,7 +58,7 @@ def file_of(key: str, value: Any) -> Path:
 
 
 def main() -> None:
-    run_command(_task, "export")
+    run_command(lambda config: print(export(config)), "export")
 
 
 if __name__ == "__main__":

@@ -146,6 +146,12 @@ def sync(descriptor: int) -> None:
             raise
 
 
+def unusable(directory: object, error: OSError) -> UserError:
+    """What to do about a folder for outputs that cannot be read or written."""
+    otherwise = f"{directory} cannot be used ({error}); set output_root to another folder"
+    return UserError(no_space(error, directory) or otherwise)
+
+
 def no_space(error: Exception, where: object) -> str | None:
     """What helps against a full disk, where that is what went wrong."""
     if not isinstance(error, OSError) or error.errno not in FULL:

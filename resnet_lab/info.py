@@ -1,26 +1,15 @@
 """`resnet-lab-info`: parameters, multiply-adds and activation memory of a network, its stages and its layers."""
 
 import json
-import sys
 from typing import Any
 
-from omegaconf import DictConfig
-
-from resnet_lab.checks import UserError, check_choice
 from resnet_lab.config.command_line import run_command
-from resnet_lab.config.compose import check_finite, resolved
 
 
-def _task(cfg: DictConfig) -> None:
-    try:
-        config = resolved(cfg, "info")
-        check_choice("format", config["format"], ("text", "json"))
-        check_choice("detail", config["detail"], ("stages", "layers"))
-        check_finite("", {"model": config["model"], "data": config["data"]})
-        facts = describe(config["model"], config["data"])
-        print(json.dumps(facts, indent=2) if config["format"] == "json" else show(facts, config["detail"]))
-    except (UserError, ValueError) as error:
-        sys.exit(f"resnet-lab-info: {error}")
+def perform(config: dict[str, Any]) -> None:
+    """Print what there is to tell of the config's network, in the format that it asks for."""
+    facts = describe(config["model"], config["data"])
+    print(json.dumps(facts, indent=2) if config["format"] == "json" else show(facts, config["detail"]))
 
 
 def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +89,7 @@ def table(*parts: Any) -> str:
 
 
 def main() -> None:
-    run_command(_task, "info")
+    run_command(perform, "info")
 
 
 if __name__ == "__main__":

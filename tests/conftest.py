@@ -1,5 +1,6 @@
 """What the tests share: the real command line, and runs of the real configs, shrunk."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -99,3 +100,21 @@ def resnet_lab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
         return forked.run(tmp_path, f"resnet_lab.{module}", *arguments, environ=environ)
 
     return call
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a command of ours says as it refuses: main("eval", "runs=x"), in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    for place in ("hydra.core.utils", "hydra._internal.hydra"):  # it would disable the loggers of later tests
+        monkeypatch.setattr(f"{place}.configure_log", lambda *_: None)
+
+    def called(module: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [f"resnet-lab-{module}", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module(f"resnet_lab.{module}").main()
+        assert ended.value.code not in (0, None)
+        return str(ended.value.code)
+
+    return called

@@ -14,7 +14,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.compose import CONF, to_plain
+from resnet_lab.config.compose import CONF, resolved
 from resnet_lab.data import ImageData, ImageNet, Synthetic
 from resnet_lab.data.batches import EvaluationBatches, Images, Loader
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop, resize
@@ -174,10 +174,13 @@ def test_linear_layers_as_convolutions(make: Callable[[], nn.Module]) -> None:
     [
         (
             {"name": "five_crop"},
-            "must be one of center_crop, ten_crop, multi_scale; got 'five_crop'",
+            "protocol.name must be one of center_crop, ten_crop, multi_scale, recorded; got 'five_crop'",
         ),
         ({"name": "ten_crop", "shorter_side": 200}, "must not be below the crop's 224 pixels, got 200"),
-        ({"name": "ten_crop", "side": 256}, "protocol.shorter_side|protocol.side"),
+        (
+            {"name": "ten_crop", "side": 256},
+            "protocol.side is not a setting here; there are name, shorter_side",
+        ),
         ({"name": "multi_scale", "shorter_sides": 224, "mirrored": False}, "must be a list of lengths, got 224"),
         ({"name": "multi_scale", "shorter_sides": [224], "mirrored": 1}, "mirrored must be true or false, got 1"),
         ({"name": "multi_scale", "shorter_sides": [0], "mirrored": True}, "must be a positive integer, got 0"),
@@ -185,7 +188,7 @@ def test_linear_layers_as_convolutions(make: Callable[[], nn.Module]) -> None:
     ],
 )
 def test_a_protocol_that_is_none(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         make_protocol(settings, four())
 
 
@@ -238,4 +241,4 @@ def test_what_cannot_be_evaluated_is_refused(
     with initialize_config_dir(CONF, version_base="1.3"):
         chosen = compose("eval", [argument.format(run=run.directory) for argument in arguments])
     with pytest.raises(UserError, match=re.escape(message)):
-        perform({str(key): to_plain(chosen[key]) for key in chosen})
+        perform(resolved(chosen, "eval"))

@@ -1,6 +1,5 @@
 """Configs, records and folders from somebody else are data: what they may say, and what they can never do."""
 
-import importlib
 import os
 import pickle
 import re
@@ -46,24 +45,6 @@ def experiment(tmp_path: Path) -> Callable[..., Any]:
             return compose("train", [place, "experiment=theirs", *overrides], return_hydra_config=True)
 
     return loaded
-
-
-@pytest.fixture
-def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What a command of ours says as it refuses: main("eval", "runs=x"), in an empty folder, in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")
-    for place in ("hydra.core.utils", "hydra._internal.hydra"):  # it would disable the loggers of later tests
-        monkeypatch.setattr(f"{place}.configure_log", lambda *_: None)
-
-    def called(module: str, *arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", [f"resnet-lab-{module}", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            importlib.import_module(f"resnet_lab.{module}").main()
-        assert ended.value.code not in (0, None)
-        return str(ended.value.code)
-
-    return called
 
 
 def write(path: Path, text: str) -> Path:
@@ -534,8 +515,8 @@ def test_no_file_opens_the_door(
             freeze(experiment(text))
     with pytest.raises(UserError, match="add --trust-package my_nets"):
         freeze(experiment("model: {_target_: my_nets.Linear}"))
-    main("info", "hydra.searchpath=[pkg://my_nets]")
-    assert "add --trust-package my_nets" in capsys.readouterr().err
+    said = main("info", "hydra.searchpath=[pkg://my_nets]") + capsys.readouterr().err
+    assert "add --trust-package my_nets" in said
 
 
 def test_trust_goes_to_each_process_by_its_command_line(own: Path, tiny: Callable[..., Any]) -> None:

@@ -20,14 +20,13 @@ from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
 from resnet_lab.files import write_atomically
 from resnet_lab.runs.directory import Run
-from resnet_lab.training.job import build_all, build_trainer, check_settings, set_threads
+from resnet_lab.training.job import build_all, build_trainer, set_threads
 
 WARM_UP = 3  # iterations at the start of each turn that are not timed
 
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Measure each contender in every round; images per second and ratios for the record."""
-    check_settings(config)
     set_threads(config)
     steps = config["iterations"] + WARM_UP
     data, _ = build_all(config)

@@ -1,11 +1,12 @@
 """From a block of the config to the object it names."""
 
-import difflib
 import functools
 import importlib
 import inspect
+import logging
 from typing import Any
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import Strategy
 from torch import nn
@@ -13,9 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from resnet_lab import models, trust
-from resnet_lab.checks import UserError
+from resnet_lab.checks import UserError, hint
 from resnet_lab.config.targets import check_name, refusal, targets
 from resnet_lab.data import ImageData
+
+log = logging.getLogger(__name__)
 
 KINDS: dict[str, type] = {
     "model": nn.Module,
@@ -26,6 +29,8 @@ KINDS: dict[str, type] = {
     "trainer.strategy": Strategy,
 }
 FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the network is there
+# what constructors raise over their settings; anything else is a bug in one
+COMPLAINTS = (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError, MisconfigurationException)
 NETS = [getattr(models, name) for name in models.__all__]
 
 
@@ -45,9 +50,7 @@ def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
     check_settings(block, found[block], settings, set(facts))
     try:
         made = make(block, config, found, facts)
-    except UserError:
-        raise
-    except Exception as error:
+    except COMPLAINTS as error:
         raise complaint(block, error, settings) from error
     if block in FACTORIES and config.get("_partial_"):
         return guarded(block, made, settings)
@@ -103,8 +106,9 @@ def make(where: str, value: Any, found: dict[str, Any], facts: dict[str, Any] | 
     return functools.partial(found[where], **arguments) if partial else found[where](**arguments)
 
 
-def complaint(block: str, error: BaseException, settings: dict[str, Any]) -> UserError:
+def complaint(block: str, error: Exception, settings: dict[str, Any]) -> UserError:
     """What a constructor said, under the block's name; with the settings, if it named none of them."""
+    log.debug("%s could not be made", block, exc_info=error)
     named = any(name in str(error) for name in settings)
     shown = "" if named else f" ({', '.join(f'{block}.{name}={value!r}' for name, value in settings.items())})"
     return UserError(f"{block}: {error}{shown}")
@@ -116,7 +120,7 @@ def guarded(block: str, make: functools.partial[Any], settings: dict[str, Any]) 
     def made(*args: Any) -> Any:
         try:
             return make(*args)
-        except (ArithmeticError, TypeError, ValueError) as error:
+        except COMPLAINTS as error:
             raise complaint(block, error, settings) from error
 
     return made
@@ -129,9 +133,9 @@ def check_settings(block: str, target: Any, settings: dict[str, Any], facts: set
     allowed = parameters(target)
     for name in settings:
         if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, 1)
-            hint = f"did you mean {block}.{close[0]}?" if close else f"it takes {', '.join(sorted(allowed))}"
-            raise UserError(f"{block}.{name} is not a setting of {target.__name__}; {hint}")
+            raise UserError(
+                f"{block}.{name} is not a setting of {target.__name__}; {hint(name, allowed, f'{block}.')}"
+            )
 
 
 def parameters(target: Any) -> set[str]:

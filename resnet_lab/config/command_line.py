@@ -1,31 +1,69 @@
 """What the commands that take Hydra's overrides share: Hydra itself, with the lab's rules for what it is given."""
 
+import argparse
 import functools
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra._internal import utils
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError
 from resnet_lab.config import hydra_block
-from resnet_lab.config.compose import CONF, register_resolvers
+from resnet_lab.config.compose import CONF, register_resolvers, resolved
+from resnet_lab.config.hydra_errors import sentence
+from resnet_lab.endings import one_sentence
+
+Task = Callable[[DictConfig], Any]
 
 
-def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Call the task with conf/<config_name>.yaml as the command line changes it; an error is one sentence.
+def run_command(perform: Callable[[dict[str, Any]], Any], name: str) -> None:
+    """Have `perform` do what conf/<name>.yaml says as the command line changes it, resolved and checked."""
 
-    This is `hydra.main` with an option more.
+    def task(cfg: DictConfig) -> Any:
+        return perform(resolved(cfg, name))
+
+    run_hydra(task, name)
+
+
+def run_hydra(task: Task, config_name: str) -> None:
+    """Call the task with conf/<config_name>.yaml as the command line changes it.
+
+    This is `hydra.main` with an option more, which ends as every command of ours does.
     """
+    command = "resnet-lab" if config_name == "train" else f"resnet-lab-{config_name}"
     os.environ["PYTHONSAFEPATH"] = "1"  # no process that this one starts looks for modules in the current folder
     register_resolvers()
     hydra_block.register()
     version.setbase("1.3")
-    parser = get_args_parser()
+    parser = arguments()
+    args = parser.parse_intermixed_args()
+    with one_sentence(command):
+        if args.experimental_rerun is not None:
+            raise UserError("--experimental-rerun would unpickle a file, which can run code; give the overrides")
+        trust.admit(args.trust_package)
+        # which would print errors in a way of its own
+        utils.run_and_report = lambda func: func()
+        try:
+            utils._run_hydra(
+                args=args,
+                args_parser=parser,
+                task_function=as_ours(task, args.trust_package, command),
+                config_path=CONF,
+                config_name=config_name,
+            )
+        except CompactHydraException as error:
+            raise UserError(sentence(error)) from error
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = utils.get_args_parser()
     parser.add_argument(
         trust.FLAG,
         action="append",
@@ -33,29 +71,18 @@ def run_command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         metavar="PACKAGE",
         help="Let the config name nets, datasets, optimizers, schedules in a package of your own; repeatable",
     )
-    args = parser.parse_intermixed_args()
-    try:
-        if args.experimental_rerun is not None:
-            raise UserError("--experimental-rerun would unpickle a file, which can run code; give the overrides")
-        trust.admit(args.trust_package)
-        _run_hydra(
-            args=args,
-            args_parser=parser,
-            task_function=trusting(task, args.trust_package),
-            config_path=CONF,
-            config_name=config_name,
-        )
-    except UserError as error:
-        name = "resnet-lab" if config_name == "train" else f"resnet-lab-{config_name}"
-        sys.exit(f"{name}: {error}")
+    return parser
 
 
-def trusting(task: Callable[[DictConfig], Any], packages: list[str]) -> Callable[[DictConfig], Any]:
+def as_ours(task: Task, packages: list[str], command: str) -> Task:
     """The task, which trusts the packages on whatever machine a launcher of Hydra's calls it."""
 
     @functools.wraps(task)
-    def trusted(cfg: DictConfig) -> Any:
+    def called(cfg: DictConfig) -> Any:
         trust.admit(packages)
-        return task(cfg)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # its launcher must hear of errors
+            return task(cfg)
+        with one_sentence(command):  # here already, or Hydra would announce the error by a line of its own
+            return task(cfg)
 
-    return trusted
+    return called

@@ -1,21 +1,18 @@
 """From Hydra's config to a frozen one: resolved, checked, plain. Imports no torch, so it answers at once."""
 
-import difflib
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resnet_lab.checks import UserError, check_safe
+from resnet_lab.checks import UserError, check_safe, hint
+from resnet_lab.config.rules import check_run_dir, check_values, is_integer, items
 from resnet_lab.config.targets import check_names
 from resnet_lab.runs import identity
 from resnet_lab.runs.identity import UNRESOLVED, sanitize
-from resnet_lab.runs.jobs import NAMES, job_of
-from resnet_lab.runs.processes import CORES
 
 # All that a config may read of the environment, which may hold keys and passwords.
 VARIABLES = ("RESNET_LAB_DATA",)
@@ -65,11 +62,10 @@ def freeze(config: DictConfig) -> dict[str, Any]:
     """The whole config, resolved and checked, as plain types; `run_dir` absolute.
 
     Raises:
-        UserError: a key that is none of ours, or a value that cannot be resolved or is out of range.
+        UserError: as `resolved`; or another run_dir than the other keys lead to.
     """
-    check_safe()
     frozen = resolved(config, "train")
-    check_values(frozen)
+    check_run_dir(frozen)
     frozen["run_dir"] = os.path.abspath(frozen["run_dir"])
     return frozen
 
@@ -78,8 +74,10 @@ def resolved(config: DictConfig, name: str) -> dict[str, Any]:
     """The whole config of a command, conf/<name>.yaml, without Hydra's block, as plain types.
 
     Raises:
-        UserError: a key that is none of ours, a value that cannot be resolved, or a `_target_` not allowed.
+        UserError: a key that is not there, a value that cannot be resolved or is out of range, or a `_target_`
+            that is not allowed.
     """
+    check_safe()
     check_keys(config, name)
     try:
         plain_config = {str(key): to_plain(config[key]) for key in config if key != "hydra"}
@@ -89,6 +87,7 @@ def resolved(config: DictConfig, name: str) -> dict[str, Any]:
         raise UserError(f"{error.full_key or 'the config'}: {cause}") from error
     check_names(plain_config)
     check_text("", plain_config)
+    check_values(plain_config, name)
     return plain_config
 
 
@@ -108,94 +107,7 @@ def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
     known = [key for key in [*base, *groups] if "override" not in key]
     for key in config:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
-            raise UserError(f"{key} is not a key of the config; {hint}")
+            raise UserError(f"{key} is not a key of the config; {hint(key, known)}")
     optional = {"hydra", *(group for group, chosen in groups.items() if chosen is None)}
     if missing := [key for key in known if key not in config and key not in optional]:
         raise UserError(f"{missing[0]} is missing from the config")
-
-
-def check_values(config: dict[str, Any]) -> None:
-    """Refuse what no constructor would see: the top level, the runtime, numbers that are none."""
-    for key, (good, allowed) in RULES.items():
-        value: Any = config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if not good(value):
-            raise UserError(f"{key} must be {allowed}, got {value!r}")
-    known = [key.removeprefix("runtime.") for key in RULES if key.startswith("runtime.")]
-    if unknown := set(config["runtime"]) - set(known):
-        raise UserError(f"runtime.{min(unknown)} is not a setting; there are {', '.join(known)}")
-    check_finite("", config)
-    if Path(config["run_dir"]) != Path(
-        config["output_root"], config["experiment_name"], config["run_name"], f"seed{config['seed']}"
-    ):
-        raise UserError("run_dir follows from output_root, experiment_name, run_name and seed; set these")
-
-
-def check_finite(where: str, value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where} must be a finite number, got {value!r}")
-    for key, item in items(value):
-        check_finite(f"{where}.{key}".lstrip("."), item)
-
-
-def items(value: Any) -> Iterable[tuple[Any, Any]]:
-    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-
-
-def is_integer(value: object, least: int, most: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def is_number(value: object, least: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
-
-
-def is_devices(value: object) -> bool:
-    return value in (None, "auto", -1) or isinstance(value, list) or is_integer(value, 1)
-
-
-def is_name(value: object) -> bool:
-    return isinstance(value, str) and value == sanitize(value)
-
-
-NAME = (is_name, "letters, digits, dots, dashes and underscores, at most 80")
-SWITCH = (lambda value: isinstance(value, bool), "true or false")
-BLOCK = (lambda value: isinstance(value, str) and value, "the dotted name of a class or function")
-FACTORY = (lambda value: value is True, "true, as it is finished once the network is there")
-RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "seed": (lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1"),
-    "iterations": (lambda value: is_integer(value, 1), "a positive integer"),
-    "job": (lambda value: job_of({"job": value}), NAMES),
-    "force": SWITCH,
-    "output_root": (lambda value: isinstance(value, str) and value, "a folder"),
-    "run_dir": (lambda value: isinstance(value, str) and value, "a folder"),
-    "experiment_name": NAME,
-    "run_name": NAME,
-    "model._target_": BLOCK,
-    "data._target_": BLOCK,
-    "optimizer._target_": BLOCK,
-    "optimizer._partial_": FACTORY,
-    "schedule._target_": BLOCK,
-    "schedule._partial_": FACTORY,
-    "trainer._target_": BLOCK,
-    "trainer.devices": (is_devices, "a number, a list of GPUs or auto"),
-    "trainer.num_nodes": (lambda value: value is None or is_integer(value, 1), "a positive integer"),
-    "verdict.margin": (
-        lambda value: value is None or (is_number(value, 0) and value > 0),
-        "null or a positive number of points",
-    ),
-    "runtime.threads": (
-        lambda value: value is None or is_integer(value, 1, CORES),
-        f"null or from 1 to {CORES}",
-    ),
-    "runtime.channels_last": SWITCH,
-    "runtime.compile": SWITCH,
-    "runtime.activation_checkpointing": SWITCH,
-    "runtime.huge_pages": SWITCH,
-    "runtime.save_every": (lambda value: is_number(value, 1), "a number of seconds, 1 or more"),
-    "runtime.accept_changes": SWITCH,
-    "runtime.timeout": (lambda value: is_number(value, 1), "a number of seconds, 1 or more"),
-}

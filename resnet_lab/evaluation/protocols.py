@@ -8,7 +8,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_lab.checks import UserError, check_choice, check_positive
+from resnet_lab.checks import UserError
+from resnet_lab.config.rules import COUNT, check, check_protocol
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, View
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop
@@ -16,11 +17,6 @@ from resnet_lab.evaluation.stored import Subject
 from resnet_lab.models.torchvision_nets import fully_convolutional
 from resnet_lab.training.classifier import Tally, sum_over_processes
 
-SETTINGS = {
-    "center_crop": {"shorter_side"},
-    "ten_crop": {"shorter_side"},
-    "multi_scale": {"shorter_sides", "mirrored"},
-}
 SMALLEST = 4  # pixels, of which there is something to see
 PAPER_CROP = 224  # pixels, for which the paper's shorter sides are
 
@@ -36,18 +32,12 @@ def make_protocol(settings: dict[str, Any], data: ImageData) -> Protocol:
     """The protocol for images of that size.
 
     Raises:
-        ValueError: a setting is unknown or out of its range.
+        UserError: a setting is unknown or out of its range.
     """
-    name, size = settings.get("name"), data.image_size
-    check_choice("protocol.name", name, SETTINGS)
-    if odd := set(settings) ^ {"name", *SETTINGS[str(name)]}:
-        raise ValueError(f"protocol.{min(odd)}: {name} takes {', '.join(sorted(SETTINGS[str(name)]))}")
+    check_protocol(settings)
+    name, size = settings["name"], data.image_size
     if name == "multi_scale":
         sides, mirrored = settings["shorter_sides"], settings["mirrored"]
-        if not isinstance(sides, list) or not sides:
-            raise ValueError(f"protocol.shorter_sides must be a list of lengths, got {sides!r}")
-        if not isinstance(mirrored, bool):
-            raise ValueError(f"protocol.mirrored must be true or false, got {mirrored!r}")
         sides = [in_proportion("shorter_sides", side, size) for side in sides]
         return Protocol({"name": name, "shorter_sides": sides, "mirrored": mirrored}, MultiScale(sides, mirrored))
     given = settings["shorter_side"]
@@ -56,7 +46,7 @@ def make_protocol(settings: dict[str, Any], data: ImageData) -> Protocol:
         return Protocol({"name": name, "shorter_side": side, "crop": size}, None)
     side = in_proportion("shorter_side", given, size)
     if side < size:
-        raise ValueError(f"protocol.shorter_side must not be below the crop's {PAPER_CROP} pixels, got {given}")
+        raise UserError(f"protocol.shorter_side must not be below the crop's {PAPER_CROP} pixels, got {given}")
     view: View = CenterCrop(side, size) if name == "center_crop" else TenCrop(side, size)
     return Protocol({"name": name, "shorter_side": side, "crop": size}, view)
 
@@ -78,10 +68,10 @@ def caution(protocol: Protocol, data: ImageData) -> str:
 
 def in_proportion(name: str, side: Any, image_size: int) -> int:
     """The length that is for images of `image_size` what `side` is for those of 224 pixels."""
-    check_positive(**{f"protocol.{name}": side})
+    check(f"protocol.{name}", side, COUNT)
     proportional: int = round(side * image_size / PAPER_CROP)
     if proportional < SMALLEST:
-        raise ValueError(f"protocol.{name}: {side} leaves {proportional} pixels of images of {image_size}")
+        raise UserError(f"protocol.{name}: {side} leaves {proportional} pixels of images of {image_size}")
     return proportional
 
 

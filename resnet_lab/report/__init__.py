@@ -29,11 +29,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_lab.checks import UserError
-from resnet_lab.files import write_atomically
+from resnet_lab.endings import one_sentence
+from resnet_lab.files import no_space, write_atomically
 from resnet_lab.report.committed import NAME, read_committed, runs_jsonl
 from resnet_lab.report.page import page
 from resnet_lab.report.pictures import pictures
-from resnet_lab.report.results import NotYet, read_results
+from resnet_lab.report.results import NotYet, Study, read_results
 from resnet_lab.report.tables import markdown, results_csv
 from resnet_lab.runs.signals import EXIT_INTERRUPTED
 from resnet_lab.text import LONGEST_MESSAGE, one_line
@@ -53,22 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error(f"PATH {path} does not exist")
     if options.output is None and (len(options.paths) > 1 or not options.paths[0].is_dir()):
         parser.error("--output is needed where PATH is not one folder")
-    try:
-        print(one_line(write_report(options.paths, options.output or options.paths[0]), LONGEST_MESSAGE))
-    except NotYet as error:
-        print(one_line(f"resnet-lab-report: {error}", LONGEST_MESSAGE), file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    except (OSError, UserError, ValueError) as error:
-        sys.exit(one_line(f"resnet-lab-report: {error}", LONGEST_MESSAGE))
+    with one_sentence("resnet-lab-report"):
+        try:
+            print(one_line(write_report(options.paths, options.output or options.paths[0]), LONGEST_MESSAGE))
+        except NotYet as error:
+            print(one_line(f"resnet-lab-report: {error}", LONGEST_MESSAGE), file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
 
 
 def write_report(paths: Sequence[Path], output: Path) -> Path:
     """Write the figures, results.csv, runs.jsonl, report.md and report.html; return the last's path.
 
     Raises:
-        ValueError: there are no runs in the paths.
+        UserError: there are no runs in the paths, or the folder cannot be written.
     """
     study = read_results(paths, read_committed)
+    try:
+        write_all(study, output)
+    except OSError as error:
+        otherwise = f"{output} cannot be written ({error}); choose another --output"
+        raise UserError(no_space(error, output) or otherwise) from error
+    return output / "report.html"
+
+
+def write_all(study: Study, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for picture in pictures(study):
         picture.draw(output)
@@ -76,4 +85,3 @@ def write_report(paths: Sequence[Path], output: Path) -> Path:
     write_atomically(output / NAME, runs_jsonl(study))
     write_atomically(output / "report.md", markdown(study))
     write_atomically(output / "report.html", page(study, output))
-    return output / "report.html"

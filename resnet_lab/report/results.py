@@ -180,7 +180,7 @@ def deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-class NotYet(ValueError):
+class NotYet(UserError):
     """There is nothing to report, as the first runs have only just begun."""
 
 
@@ -191,14 +191,14 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
 
     Raises:
         NotYet: the first of them have only just begun.
-        ValueError: there are none.
+        UserError: there are none.
     """
     paths = list(paths)
     results: list[Result] = []
     ensembles, left_out = read_ensembles(paths)
     for path in paths:
         if not path.exists():
-            raise ValueError(f"{path} does not exist")
+            raise UserError(f"{path} does not exist")
         found = find_runs(path.resolve())
         left_out |= found.left_out
         directories = sorted(found.directories - {result.directory for result in results})
@@ -210,7 +210,7 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
         where = ", ".join(map(str, paths))
         if any(next(path.rglob(name), None) for path in paths for name in (".plan.lock", ".lock")):
             raise NotYet(f"the runs in {where} have only just begun, and none has a record yet; try again")
-        raise ValueError(f"there are no training runs in {where}")
+        raise UserError(f"there are no training runs in {where}")
     return Study(results, group(results), ensembles, left_out)
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError
-from resnet_lab.files import no_space, write_atomically
+from resnet_lab.files import unusable, write_atomically
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, run_differences
 from resnet_lab.runs.processes import check_place, python
@@ -52,8 +52,7 @@ def prepare(config: dict[str, Any]) -> Run | None:
     except BlockingIOError as error:
         raise InUse(f"{error}; wait for it or stop it") from error
     except OSError as error:
-        otherwise = f"{run.directory} cannot be used ({error}); set output_root to another folder"
-        raise UserError(no_space(error, run.directory) or otherwise) from error
+        raise unusable(run.directory, error) from error
     return run
 
 

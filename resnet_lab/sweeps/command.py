@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.command_line import run_command
+from resnet_lab.config.command_line import run_hydra
 from resnet_lab.config.compose import freeze
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.processes import rank
@@ -20,16 +20,13 @@ from resnet_lab.sweeps.launcher import register_launchers
 
 
 def _task(cfg: DictConfig) -> float | None:
-    try:
-        config = freeze(cfg)
-        run = follow(config) if rank() else None
-        with held():  # from the first word in the record on, the run itself answers for its end
-            run = run if rank() else prepare(config)
-            process = begin(run, config) if run else None
-    except UserError as error:
-        sys.exit(f"resnet-lab: {error}")
+    config = freeze(cfg)
+    run = follow(config) if rank() else None
+    with held():  # from the first word in the record on, the run itself answers for its end
+        run = run if rank() else prepare(config)
+        process = begin(run, config) if run else None
     if run and process and (code := process.wait()):
-        raise RuntimeError(f"{run.directory} ended with exit code {code}; see {run.log_path}")
+        raise UserError(f"{run.directory} ended with exit code {code}; see {run.log_path}")
     return None
 
 
@@ -44,4 +41,4 @@ def begin(run: Run, config: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 def compose_and_run() -> None:
     register_launchers()
-    run_command(_task, "train")
+    run_hydra(_task, "train")

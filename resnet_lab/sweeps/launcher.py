@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.compose import freeze
-from resnet_lab.files import no_space
+from resnet_lab.files import unusable
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import differences
 from resnet_lab.runs.jobs import trains
@@ -82,13 +82,10 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         handle_signals(self._stop)
-        try:
-            configs = [self._compose(overrides) for overrides in job_overrides]
-            check_distinct(configs)
-            # a run that is asked for twice is one job
-            jobs = self._run(list({config["run_dir"]: config for config in configs}.values()))
-        except (OSError, UserError, ValueError) as error:
-            sys.exit(f"resnet-lab: {no_space(error, getattr(error, 'filename', None)) or error}")
+        configs = [self._compose(overrides) for overrides in job_overrides]
+        check_distinct(configs)
+        # a run that is asked for twice is one job
+        jobs = self._run(list({config["run_dir"]: config for config in configs}.values()))
         if code := exit_code(jobs):
             sys.exit(code)
         of = {job.config["run_dir"]: job for job in jobs}
@@ -106,7 +103,10 @@ class SweepLauncher(Launcher):
         experiments = sorted({Run(config["run_dir"]).directory.parent.parent for config in configs})
         for experiment in experiments:
             runs = [config["run_dir"] for config in configs]
-            add_to_plan(experiment, [run for run in runs if Path(run).is_relative_to(experiment)])
+            try:
+                add_to_plan(experiment, [run for run in runs if Path(run).is_relative_to(experiment)])
+            except OSError as error:
+                raise unusable(experiment, error) from error
         jobs = self.start(configs)
         try:
             self._watch(jobs)

@@ -5,7 +5,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_lab.checks import UserError, check_choice, check_positive
+from resnet_lab.checks import UserError
+from resnet_lab.config.rules import COUNT_OR_NULL, check, one_of
 from resnet_lab.files import open_plain
 from resnet_lab.runs.directory import EXIT_IN_USE
 from resnet_lab.runs.nursery import Requested
@@ -84,13 +85,12 @@ class PoolLauncher(SweepLauncher):
         on_failure: `continue` with the other jobs, or `stop` them (they can go on later).
 
     Raises:
-        ValueError: a setting is out of its range.
+        UserError: a setting is out of its range.
     """
 
     def __init__(self, n_jobs: int | None = None, on_failure: str = "continue") -> None:
-        if n_jobs is not None:
-            check_positive(n_jobs=n_jobs)
-        check_choice("on_failure", on_failure, ("continue", "stop"))
+        check("hydra.launcher.n_jobs", n_jobs, COUNT_OR_NULL)
+        check("hydra.launcher.on_failure", on_failure, one_of("continue", "stop"))
         self.n_jobs, self.on_failure = n_jobs, on_failure
 
     def start(self, configs: list[dict[str, Any]]) -> list[LocalJob]:

@@ -87,7 +87,7 @@ class SlurmLauncher(SweepLauncher):
 
     def __init__(self, **settings: Any) -> None:
         if importlib.util.find_spec("submitit") is None:
-            raise ValueError("hydra/launcher=slurm needs more packages: pip install 'resnet-lab[slurm]'")
+            raise UserError("hydra/launcher=slurm needs more packages: pip install 'resnet-lab[slurm]'")
         self.settings = {
             name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for name, value in settings.items()

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from resnet_lab.checks import UserError, check_positive
+from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageData
 from resnet_lab.models.activation_checkpointing import checkpoint_blocks
@@ -37,13 +37,6 @@ from resnet_lab.training.tensorboard import RunEvents, hyperparameters
 
 log = logging.getLogger(__name__)
 
-# The Trainer has more; those would have a run train or evaluate on less than it says, or not to its end.
-TRAINER_SETTINGS = {
-    *("_target_", "accelerator", "devices", "num_nodes", "strategy", "precision", "sync_batchnorm"),
-    *("gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler"),
-    *("check_val_every_n_epoch", "val_check_interval"),
-}
-
 # What a checkpoint must have for a run to be resumed from it.
 RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step")
 
@@ -52,7 +45,6 @@ SMALL = 64  # pixels; of these an ImageNet stem leaves 16, and the stages an eig
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Seed, build, fit, test; return the facts for the record."""
-    check_settings(config)
     checkpoint, step = find_checkpoint(run, config)
     began = run.record() if step else {}
     set_threads(config, began.get("threads"))
@@ -91,32 +83,6 @@ def has_begun(trainer: Trainer) -> bool:
     """Whether the training has, which is after the checkpoint was restored."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     return any(callback.begun for callback in callbacks if isinstance(callback, StopAtIteration))
-
-
-def check_settings(config: dict[str, Any]) -> None:
-    """Refuse what no constructor would see before the training starts."""
-    try:
-        check_positive(iterations=config["iterations"])
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if unknown := set(config["trainer"]) - TRAINER_SETTINGS:
-        raise UserError(
-            f"trainer.{min(unknown)} is no setting of a run here; there are {', '.join(sorted(TRAINER_SETTINGS))}"
-        )
-    every = config["trainer"].get("check_val_every_n_epoch", 1)
-    if every not in (1, None):
-        # anything else would leave the last iteration without an evaluation
-        raise UserError(
-            "trainer.check_val_every_n_epoch must be 1, or null to have trainer.val_check_interval count "
-            f"iterations; got {every!r}"
-        )
-    interval = config["trainer"].get("val_check_interval", 1.0)
-    counted = isinstance(interval, int) and not isinstance(interval, bool) and interval > 0 and every is None
-    if not counted and not (isinstance(interval, float) and 0 < interval <= 1 and every == 1):
-        raise UserError(
-            "trainer.val_check_interval must be a part of an epoch in (0, 1], or a number of iterations with "
-            f"trainer.check_val_every_n_epoch=null; got {interval!r}"
-        )
 
 
 def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None:

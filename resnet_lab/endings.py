@@ -1,0 +1,49 @@
+"""How every command ends: a user's mistake is one sentence, anything unexpected keeps its traceback in a file.
+
+Standard library only.
+"""
+
+import contextlib
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+
+from resnet_lab.checks import UserError
+from resnet_lab.files import no_space
+from resnet_lab.text import LONGEST_MESSAGE, one_line, visible
+
+
+@contextlib.contextmanager
+def one_sentence(command: str) -> Iterator[None]:
+    """End the process with exit code 1 and one line on the screen, whatever is raised inside.
+
+    A UserError is shown as it is; of everything else the line says where it happened and which file has the
+    traceback.
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.exit(one_line(f"{command}: {error}", LONGEST_MESSAGE))
+    except Exception as error:
+        said = no_space(error, getattr(error, "filename", None)) or unexpected(command, error)
+        sys.exit(one_line(f"{command}: {said}", LONGEST_MESSAGE))
+
+
+def message_of(command: str, error: Exception) -> str:
+    """What to say of an error that does not end the command."""
+    return str(error) if isinstance(error, UserError) else unexpected(command, error)
+
+
+def unexpected(command: str, error: Exception) -> str:
+    """Type, message and place of the error, and the file that has its traceback, which is written here."""
+    told = visible("".join(traceback.format_exception(error)))
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"unexpected {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix=f"{command}-", suffix=".log", delete=False) as log:
+            log.write(told)
+    except OSError:  # no space, or no folder for it
+        print(told, file=sys.stderr)
+        return said
+    return f"{said}; the traceback is in {log.name}"

@@ -1,0 +1,147 @@
+"""Every command ends with one sentence: a mistake with its remedy, a bug with the file that has its traceback."""
+
+import errno
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_lab.checks import UserError
+from resnet_lab.endings import message_of, one_sentence
+
+# what each command does once its arguments are read, and arguments that lead there
+WORK = {
+    "train": ("resnet_lab.sweeps.command.prepare", ()),
+    "eval": ("resnet_lab.eval.perform", ()),
+    "info": ("resnet_lab.info.describe", ()),
+    "export": ("resnet_lab.export.check_source", ("output=x.pth",)),
+    "report": ("resnet_lab.report.write_report", (".",)),
+}
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("logs")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def fail(error: Exception) -> Callable[..., Any]:
+    def failing(*_: Any) -> None:
+        raise error
+
+    return failing
+
+
+@pytest.mark.parametrize("module", WORK)
+def test_a_bug_is_one_line_and_its_traceback_is_kept(
+    main: Callable[..., str], module: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, arguments = WORK[module]
+    monkeypatch.setattr(work, fail(ValueError("operands could not\nbe broadcast")))
+    said = main(module, *arguments)
+    command = "resnet-lab" if module == "train" else f"resnet-lab-{module}"
+    (log,) = logs.iterdir()
+    assert re.fullmatch(
+        f"{command}: unexpected ValueError: operands could not be broadcast "
+        rf"\(.*test_endings.py, line \d+\); the traceback is in {log}",
+        said,
+    )
+    assert log.read_text().startswith("Traceback (most recent call last)")
+    assert log.read_text().endswith("ValueError: operands could not\nbe broadcast\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("module", WORK)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    main: Callable[..., str], module: str, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, arguments = WORK[module]
+    monkeypatch.setattr(work, fail(UserError("that is\nnot so")))
+    assert main(module, *arguments).endswith(": that is not so")
+    assert [*logs.iterdir(), *tmp_path.iterdir()] == []
+
+
+def test_a_full_disk_is_no_bug() -> None:
+    with pytest.raises(SystemExit, match=r"x: no space left for FILE .*; free some"), one_sentence("x"):
+        raise OSError(errno.ENOSPC, "No space left on device", "FILE")
+
+
+def test_what_does_not_end_a_command_keeps_its_traceback_too(logs: Path) -> None:
+    assert message_of("x", UserError("not so")) == "not so"
+    assert list(logs.iterdir()) == []
+    try:
+        fail(KeyError("x"))()
+    except KeyError as error:
+        said = message_of("x", error)
+    (log,) = logs.iterdir()
+    assert said.endswith(f"the traceback is in {log}")
+
+
+def test_without_a_place_for_the_log_the_traceback_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(SystemExit, match=r"x: unexpected KeyError: 'k' \(.*\)$"), one_sentence("x"):
+        raise KeyError("k")
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["modle=x"], "modle is not a key of the config; did you mean model?"),
+        (["model.depht=20"], "model.depht is not a key of the config; did you mean model.depth?"),
+        (["depth=20"], "depth is not a key of the config; did you mean model.depth?"),
+        (["model.depth.x=20"], "model.depth.x is not a key of the config; model.depth is a value, and has none"),
+        (["+modle=x"], "modle is not a key of the config; did you mean model?"),
+        (["model=resnet"], "model=resnet is not there; did you mean model=cifar_resnet?"),
+        (["model=a,b"], "model=a,b is several values; add -m to run them all"),
+        (["+model.depth=8"], "model.depth is in the config already; write model.depth=8 without +"),
+        (
+            ["output_root=out put=1"],
+            "output_root=out put=1 cannot be read (mismatched input '=' expecting <EOF>); ",
+        ),
+        (["nonsense"], "nonsense cannot be read ("),
+        (["--help", "nonsense"], "nonsense cannot be read ("),
+        (["--config-name", "nope"], "there is no config nope"),
+        (["-m", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be a positive integer, got 0"),
+        (
+            ["-m", "hydra.launcher.on_failure=no"],
+            "hydra.launcher.on_failure must be one of continue, stop; got 'no'",
+        ),
+    ],
+)
+def test_hydras_complaints_are_a_sentence_with_the_remedy(
+    main: Callable[..., str], words: list[str], said: str, tmp_path: Path
+) -> None:
+    told = main("train", *words)
+    assert told.startswith(f"resnet-lab: {said}")
+    assert "\n" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        ("eval", ["protocl=ten_crop"], "protocl is not a key of the config; did you mean protocol?"),
+        ("eval", ["runs=x", "+protocol.side=3"], "protocol.side is not a setting here; there are name"),
+        ("eval", ["runs=x", "ensemble=2"], "ensemble must be true or false, got 2"),
+        (
+            "eval",
+            ["runs=x", "trainer.devices='2'"],
+            "trainer.devices must be a number, a list of GPUs or auto, got",
+        ),
+        ("info", ["detial=layers"], "detial is not a key of the config; did you mean detail?"),
+        ("info", ["format=xml"], "format must be one of text, json; got 'xml'"),
+        ("export", ["output=x", "padding=left"], "padding must be one of both, end; got 'left'"),
+    ],
+)
+def test_every_command_refuses_before_it_begins(
+    main: Callable[..., str], module: str, words: list[str], said: str, tmp_path: Path
+) -> None:
+    assert main(module, *words).startswith(f"resnet-lab-{module}: {said}")
+    assert list(tmp_path.iterdir()) == []
