@@ -29,8 +29,8 @@ KINDS: dict[str, type] = {
     "trainer.strategy": Strategy,
 }
 FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the network is there
-# what constructors raise over their settings; anything else is a bug in one
-COMPLAINTS = (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError, MisconfigurationException)
+# what constructors raise over settings; anything else is a bug and keeps its traceback
+COMPLAINTS = (ArithmeticError, TypeError, ValueError, MisconfigurationException)
 NETS = [getattr(models, name) for name in models.__all__]
 
 
