@@ -13,7 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from resnet_lab.config.compose import CONF, is_integer
+from resnet_lab.config.compose import CONF
+from resnet_lab.config.rules import is_integer
 
 NAME = "smoke"
 ITERATIONS = 4
