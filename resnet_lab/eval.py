@@ -14,7 +14,7 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, hash_of_run
 from resnet_lab.runs.jobs import job_of
 from resnet_lab.runs.noted import evaluations, note_evaluation
-from resnet_lab.runs.processes import CORES
+from resnet_lab.runs.processes import CORES, NO_GPU, lacks_gpu
 from resnet_lab.runs.quiet import silence
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 
@@ -54,6 +54,8 @@ def perform(config: dict[str, Any]) -> int:
     Raises:
         UserError: settings that do not fit, or weights that cannot be evaluated.
     """
+    if lacks_gpu(config["trainer"]):
+        raise UserError(NO_GPU.format(config["trainer"]["accelerator"]))
     recorded = config["protocol"].get("name") == "recorded"
     if (config["runs"] is None) == (config["weights"] is None):
         raise UserError("runs=PATH or weights=FILE must be given, one of them alone")

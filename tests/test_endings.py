@@ -125,6 +125,45 @@ def test_hydras_complaints_are_a_sentence_with_the_remedy(
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model.depth=21"], "model: depth must be 6n+2 (8, 14, 20, ...; the paper's are 20, "),
+        (["model=imagenet_resnet", "model.depth=20"], "model: depth must be one of 18, 34, 50, 101, 152, got 20"),
+        (["+model.dpth=20"], "model.dpth is not a setting of resnet_cifar; did you mean model.depth?"),
+        (["optimizer.lr=abc"], "optimizer.lr must be a number, got 'abc'"),
+        (["optimizer._target_=torch.optim.SDG"], "optimizer._target_: there is no 'torch.optim.SDG'"),
+        (
+            ["schedule._target_=torch.optim.lr_scheduler.StepLR"],
+            "schedule.milestones is not a setting of StepLR; ",
+        ),
+        (["+trainer.logger=x"], "trainer.logger is not a setting here; "),
+        (["trainer=gpu"], "trainer.accelerator=gpu needs a GPU, and this machine shows none; take trainer=cpu"),
+        (["trainer=ddp"], "trainer.accelerator=gpu needs a GPU, and this machine shows none; take trainer=cpu"),
+        (["trainer.num_nodes=2"], "trainer.num_nodes=2 needs a launcher for several machines: "),
+    ],
+)
+@pytest.mark.parametrize("sweep", [False, True])
+def test_what_can_be_known_is_refused_before_anything_is_written(
+    main: Callable[..., str],
+    words: list[str],
+    said: str,
+    sweep: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main("train", *words, *(["-m", "seed=0,1"] if sweep else [])).startswith(f"resnet-lab: {said}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_sweep_the_last_job_is_checked_before_the_first_starts(
+    main: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "got 21" in main("train", "-m", "model.depth=8,21")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("module", "words", "said"),
     [
         ("eval", ["protocl=ten_crop"], "protocl is not a key of the config; did you mean protocol?"),
@@ -135,6 +174,8 @@ def test_hydras_complaints_are_a_sentence_with_the_remedy(
             ["runs=x", "trainer.devices='2'"],
             "trainer.devices must be a number, a list of GPUs or auto, got",
         ),
+        ("eval", ["runs=x", "+trainer.logger=x"], "trainer.logger is not a setting here; "),
+        ("info", ["model.depth=9"], "model: depth must be 6n+2 "),
         ("info", ["detial=layers"], "detial is not a key of the config; did you mean detail?"),
         ("info", ["format=xml"], "format must be one of text, json; got 'xml'"),
         ("export", ["output=x", "padding=left"], "padding must be one of both, end; got 'left'"),

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from resnet_lab import models, trust
-from resnet_lab.checks import UserError, hint
+from resnet_lab.checks import UserError
+from resnet_lab.config.blocks import check_settings
 from resnet_lab.config.targets import check_name, refusal, targets
 from resnet_lab.data import ImageData
 
@@ -47,7 +48,7 @@ def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
     found = {where: find(where, target) for where, target in targets(block, config)}
     own = ("_target_", "_partial_") if block in FACTORIES else ("_target_",)
     settings = {key: value for key, value in config.items() if key not in own}
-    check_settings(block, found[block], settings, set(facts))
+    check_settings(block, found[block].__name__, settings, parameters(found[block]), set(facts))
     try:
         made = make(block, config, found, facts)
     except COMPLAINTS as error:
@@ -124,18 +125,6 @@ def guarded(block: str, make: functools.partial[Any], settings: dict[str, Any]) 
             raise complaint(block, error, settings) from error
 
     return made
-
-
-def check_settings(block: str, target: Any, settings: dict[str, Any], facts: set[str]) -> None:
-    """Refuse a setting that the target does not take, naming one that it does."""
-    if given := facts & set(settings):
-        raise UserError(f"{block}.{min(given)} is set by the lab; leave it out")
-    allowed = parameters(target)
-    for name in settings:
-        if name not in allowed:
-            raise UserError(
-                f"{block}.{name} is not a setting of {target.__name__}; {hint(name, allowed, f'{block}.')}"
-            )
 
 
 def parameters(target: Any) -> set[str]:

@@ -6,12 +6,11 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnet_lab import depths
 from resnet_lab.checks import check_choice, check_positive
 from resnet_lab.models.blocks import BasicBlock, Block, MakeBlock, conv3x3, he_initialization, head, stage
 from resnet_lab.models.shortcuts import SHORTCUTS, shortcut_connection
 from resnet_lab.models.stems import resnet_stem
-
-PAPER_DEPTHS = (20, 32, 44, 56, 110, 1202)
 
 
 def resnet_cifar(
@@ -90,9 +89,6 @@ def check(
     width: int,
     shortcuts: tuple[str, ...] = SHORTCUTS,
 ) -> None:
-    check_positive(depth=depth)
-    if depth < 8 or (depth - 2) % 6:
-        paper = ", ".join(map(str, PAPER_DEPTHS))
-        raise ValueError(f"depth must be 6n+2 (8, 14, 20, ...; the paper's are {paper}), got {depth}")
+    depths.check_cifar(depth)
     check_choice("shortcut", shortcut, shortcuts)
     check_positive(in_channels=in_channels, num_classes=num_classes, width=width)

@@ -6,13 +6,10 @@ from functools import partial
 from torch import nn
 
 from resnet_lab.checks import check_choice, check_positive
+from resnet_lab.depths import BASIC, IMAGENET, check_imagenet
 from resnet_lab.models.blocks import BasicBlock, Bottleneck, MakeBlock, he_initialization, head, stage
 from resnet_lab.models.shortcuts import SHORTCUTS
 from resnet_lab.models.stems import check_stem, resnet_stem
-
-BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-DEPTHS = BASIC | BOTTLENECK  # blocks in conv2_x to conv5_x
 
 
 def resnet_imagenet(
@@ -35,16 +32,14 @@ def resnet_imagenet(
     Raises:
         ValueError: depth is none of the paper's, a choice is unknown, or a size is not a positive integer.
     """
-    check_positive(depth=depth)
-    if depth not in DEPTHS:
-        raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}, got {depth!r}")
+    check_imagenet(depth)
     check_choice("shortcut", shortcut, SHORTCUTS)
     check_choice("stride_in", stride_in, ("1x1", "3x3"))
     check_stem(stem)
     check_positive(in_channels=in_channels, num_classes=num_classes, width=width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=resnet_stem(stem, in_channels, width))
     channels, out_channels = width, width if depth in BASIC else 4 * width
-    for number, blocks in enumerate(DEPTHS[depth], start=1):
+    for number, blocks in enumerate(IMAGENET[depth], start=1):
         layers[f"stage{number}"] = stage(
             block(depth, shortcut, stride_in), channels, out_channels, blocks, stride=1 if number == 1 else 2
         )

@@ -13,6 +13,10 @@ from resnet_lab.checks import UserError
 SCRATCH = "RESNET_LAB_SCRATCH"  # in the environment of a worker: the folder for its temporary files
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+NO_GPU = "trainer.accelerator={} needs a GPU, and this machine shows none; take trainer=cpu"
+# What the drivers of NVIDIA, AMD and Windows' Linux make on a machine with a GPU.
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
 
 class Place(NamedTuple):
     """One process's place among those that something else than us started."""
@@ -72,10 +76,18 @@ def check_place(trainer: Mapping[str, Any], environ: Mapping[str, str] = os.envi
         )
 
 
+def lacks_gpu(trainer: Mapping[str, Any]) -> bool:
+    """Whether the Trainer's settings ask for a GPU where there is surely none."""
+    if trainer.get("accelerator") not in ("gpu", "cuda") or visible_gpus():
+        return False
+    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    return hidden or (sys.platform == "linux" and not any(map(os.path.exists, DRIVERS)))
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use."""
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu for gpu in named.split(",") if gpu]
+        return [gpu for gpu in named.split(",") if gpu not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout

@@ -12,7 +12,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.files import unusable, write_atomically
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, run_differences
-from resnet_lab.runs.processes import check_place, python
+from resnet_lab.runs.processes import NO_GPU, check_place, lacks_gpu, python
 
 TUNABLES = "GLIBC_TUNABLES"  # read when a process starts, and never again
 FOLLOW = 60.0  # seconds that further processes wait for the first
@@ -30,7 +30,7 @@ def prepare(config: dict[str, Any]) -> Run | None:
         UserError: the directory is damaged, cannot be written, or holds another run; or this is no place
             for as many processes.
     """
-    check_place(config["trainer"])
+    check_devices(config)
     run = Run(config["run_dir"])
     try:
         with run.ownership():
@@ -56,6 +56,17 @@ def prepare(config: dict[str, Any]) -> Run | None:
     return run
 
 
+def check_devices(config: dict[str, Any]) -> None:
+    """Refuse a run that this machine has no devices for; one that is complete needs none.
+
+    Raises:
+        UserError: it wants other processes than can be had, or a GPU where there is none.
+    """
+    check_place(config["trainer"])
+    if lacks_gpu(config["trainer"]) and (config["force"] or not Run(config["run_dir"]).is_complete()):
+        raise UserError(NO_GPU.format(config["trainer"]["accelerator"]))
+
+
 def is_to_be_set_aside(run: Run) -> bool:
     """Whether force=true has not done so yet: what it began goes on when it is interrupted."""
     try:
@@ -72,7 +83,7 @@ def follow(config: dict[str, Any]) -> Run | None:
     Raises:
         UserError: it does not, or this is no place for as many processes.
     """
-    check_place(config["trainer"])
+    check_devices(config)
     run = Run(config["run_dir"])
     patience = time.monotonic() + FOLLOW
     while not run.owner():

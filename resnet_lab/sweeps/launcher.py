@@ -65,6 +65,7 @@ class SweepLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
         self.stopping = False
+        self.composed: dict[tuple[str, ...], dict[str, Any]] = {}
 
     @abstractmethod
     def start(self, configs: list[dict[str, Any]]) -> Sequence[Job]:
@@ -77,13 +78,27 @@ class SweepLauncher(Launcher):
     def close(self) -> None:
         """Let go what was needed to start jobs."""
 
+    def check_devices(self, config: dict[str, Any]) -> None:
+        """Refuse a job that cannot run where this launcher runs it."""
+
+    def check(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        """The configs of the jobs, each composed once: a file edited during the sweep changes none of it.
+
+        Raises:
+            UserError: one of them cannot run, or two would share a directory.
+        """
+        configs = [self._compose(tuple(overrides)) for overrides in job_overrides]
+        check_distinct(configs)
+        for config in configs:
+            self.check_devices(config)
+        return configs
+
     def finished(self, jobs: Sequence[Job]) -> bool:
         return all(job.ended for job in jobs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         handle_signals(self._stop)
-        configs = [self._compose(overrides) for overrides in job_overrides]
-        check_distinct(configs)
+        configs = self.check(job_overrides)
         # a run that is asked for twice is one job
         jobs = self._run(list({config["run_dir"]: config for config in configs}.values()))
         if code := exit_code(jobs):
@@ -91,13 +106,14 @@ class SweepLauncher(Launcher):
         of = {job.config["run_dir"]: job for job in jobs}
         return [job_return(of[config["run_dir"]], o) for config, o in zip(configs, job_overrides, strict=True)]
 
-    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        # all of them before the first starts: a file edited during the sweep changes none of it
+    def _compose(self, overrides: tuple[str, ...]) -> dict[str, Any]:
         if self.stopping:
             sys.exit(EXIT_INTERRUPTED)
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        HydraConfig.instance().set_config(config)
-        return freeze(config)
+        if overrides not in self.composed:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            HydraConfig.instance().set_config(config)
+            self.composed[overrides] = freeze(config)
+        return self.composed[overrides]
 
     def _run(self, configs: list[dict[str, Any]]) -> Sequence[Job]:
         experiments = sorted({Run(config["run_dir"]).directory.parent.parent for config in configs})
@@ -164,7 +180,8 @@ def write_report_of(experiment: Path) -> None:
 
 
 def register_launchers() -> None:
-    """Make `_target_: hydra_plugins.resnet_lab.PoolLauncher` and the like name the launchers of this package.
+    """Make `_target_: hydra_plugins.resnet_lab.PoolLauncher` and the like name the launchers of this package, and
+    have our sweeper stand in for Hydra's.
 
     Hydra takes plugins from the package hydra_plugins alone, and looks them up there by name.
     """
@@ -180,6 +197,8 @@ def register_launchers() -> None:
         found.__module__ = plugins.__name__
         setattr(plugins, launcher, found)
         registry.register(found)
+    sweeper = importlib.import_module("resnet_lab.sweeps.sweeper").CheckingSweeper
+    registry.class_name_to_class["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = sweeper
     if importlib.util.find_spec("submitit") is None:
         # conf/hydra/launcher/slurm.yaml asks for it; its launcher says what to install
         ConfigStore.instance().store(group="hydra/launcher", name="submitit_slurm", node={})

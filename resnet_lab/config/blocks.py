@@ -1,0 +1,82 @@
+"""What can be refused of a block before anything is imported: target, names and types of settings, depth."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from resnet_lab import depths, trust
+from resnet_lab.checks import UserError, closest, hint
+from resnet_lab.config.signatures import Missing, settings_of
+
+# What each kind of constructor is given by the lab, and not by the config.
+FACTS = {
+    "model": {"in_channels", "num_classes"},
+    "data": {"seed"},
+    "optimizer": {"params"},
+    "schedule": {"optimizer"},
+}
+OWN_KEYS = ("_target_", "_partial_")
+# By a constructor's annotation; the values of a config are never tensors.
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "an integer"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "None": ((type(None),), "null"),
+}
+
+
+def check_blocks(config: dict[str, Any]) -> None:
+    """Refuse a block whose target is not there, or does not take its settings.
+
+    Raises:
+        UserError: there is one. `build` judges what only an import can tell.
+    """
+    for block, facts in FACTS.items():
+        settings = config.get(block)
+        if not isinstance(settings, dict) or not (target := settings.get("_target_")) or trust.is_trusted(target):
+            continue
+        try:
+            taken = settings_of(target)
+        except Missing as error:
+            raise UserError(f"{block}._target_: there is no {target!r}") from error
+        if taken is None:
+            continue
+        given = {name: value for name, value in settings.items() if name not in OWN_KEYS}
+        check_settings(block, target.rpartition(".")[2], given, set(taken), facts & set(taken))
+        for name, value in given.items():
+            check_type(f"{block}.{name}", value, taken[name])
+        check_depth(block, target, given)
+
+
+def check_settings(
+    block: str, constructor: str, given: Iterable[str], taken: Collection[str], facts: Collection[str]
+) -> None:
+    """Refuse a setting that the constructor does not take, naming one that it does, or what to leave out."""
+    for name in given:
+        if name in facts:
+            raise UserError(f"{block}.{name} is set by the lab; leave it out")
+        if name not in taken:
+            known = set(taken) - set(facts)
+            leave = "" if closest(name, known) else f"leave it out (~{block}.{name}); "
+            raise UserError(
+                f"{block}.{name} is not a setting of {constructor}; {leave}{hint(name, known, f'{block}.')}"
+            )
+
+
+def check_type(key: str, value: Any, annotation: str) -> None:
+    """Refuse a value that is not of one of the annotation's types; what is not a plain type is not judged."""
+    kinds = [kind for kind in annotation.split(" | ") if kind != "Tensor"]
+    if not all(kind in TYPES for kind in kinds) or isinstance(value, dict):
+        return
+    # True is an int to Python, and not to people
+    if not any(isinstance(value, TYPES[k][0]) and isinstance(value, bool) == (k == "bool") for k in kinds):
+        allowed = " or ".join(TYPES[kind][1] for kind in kinds)
+        raise UserError(f"{key} must be {allowed}, got {value!r}")
+
+
+def check_depth(block: str, target: str, given: dict[str, Any]) -> None:
+    rule = depths.RULES.get(target)
+    if rule and "depth" in given:
+        try:
+            rule(given["depth"])
+        except ValueError as error:
+            raise UserError(f"{block}: {error}") from error

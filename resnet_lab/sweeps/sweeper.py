@@ -1,0 +1,34 @@
+"""Hydra's sweeper, which has all jobs of a sweep checked before it writes anything."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+from resnet_lab.files import unusable
+from resnet_lab.sweeps.launcher import SweepLauncher
+
+
+class CheckingSweeper(BasicSweeper):
+    """`hydra/sweeper=basic`: every combination of the values, in batches where there is a limit."""
+
+    def split_arguments(  # type: ignore[override]  # of which it needs the launcher, and Hydra does not
+        self, overrides: Any, max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """The overrides of each job in each batch.
+
+        Raises:
+            UserError: a job cannot run, or the sweep's folder cannot be made.
+        """
+        batches: list[list[list[str]]] = BasicSweeper.split_arguments(overrides, max_batch_size)
+        if isinstance(self.launcher, SweepLauncher):
+            self.launcher.check([job for batch in batches for job in batch])
+            self._make_folder()
+        return batches
+
+    def _make_folder(self) -> None:
+        folder = Path(self.config.hydra.sweep.dir)  # type: ignore[union-attr]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unusable(folder, error) from error
