@@ -10,6 +10,7 @@ from typing import Any
 from resnet_lab import runs
 
 __all__ = ("load", "runs")
+__version__ = "0.1.0"
 
 
 class _Runs(ModuleType):

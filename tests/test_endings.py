@@ -1,7 +1,9 @@
 """Every command ends with one sentence: a mistake with its remedy, a bug with the file that has its traceback."""
 
 import errno
+import importlib
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from resnet_lab import __version__
 from resnet_lab.checks import UserError
 from resnet_lab.endings import message_of, one_sentence
 
@@ -88,6 +91,17 @@ def test_without_a_place_for_the_log_the_traceback_is_shown(
     with pytest.raises(SystemExit, match=r"x: unexpected KeyError: 'k' \(.*\)$"), one_sentence("x"):
         raise KeyError("k")
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", WORK)
+def test_every_command_tells_the_labs_version(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["resnet-lab", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"resnet_lab.{module}").main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"resnet-lab {__version__}\n"
 
 
 @pytest.mark.parametrize(

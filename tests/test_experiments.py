@@ -63,6 +63,14 @@ def test_the_top_level_is_what_it_was_agreed_to_be() -> None:
     assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} <= allowed
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/*.md")), ids=lambda path: path.name)
+def test_what_is_told_to_contributors_is_there(path: Path) -> None:
+    named = re.findall(r"[\w./]+/[\w./]+", path.read_text())
+    places = ("conf/", "experiments/", "tests/", ".github/", ".ci/")
+    for name in (name for name in named if name.startswith(places) and "NAME" not in name):
+        assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
 @pytest.mark.parametrize("path", readmes(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
 def test_numbers_of_committed_runs_are_as_publish_writes_them(path: Path) -> None:
     text = path.read_text()

@@ -13,7 +13,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from resnet_lab import trust
+from resnet_lab import __version__, trust
 from resnet_lab.checks import UserError
 from resnet_lab.config import hydra_block
 from resnet_lab.config.compose import CONF, register_resolvers, resolved
@@ -64,6 +64,8 @@ def run_hydra(task: Task, config_name: str) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     parser = utils.get_args_parser()
+    shown: Any = parser._option_string_actions["--version"]
+    shown.version, shown.help = f"resnet-lab {__version__}", "Show the lab's version and exit"
     parser.add_argument(
         trust.FLAG,
         action="append",

@@ -28,6 +28,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from resnet_lab import __version__
 from resnet_lab.checks import UserError
 from resnet_lab.endings import one_sentence
 from resnet_lab.files import no_space, write_atomically
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="resnet-lab-report", description="Write a figure, tables and a verdict from the runs under the paths."
     )
+    parser.add_argument("--version", action="version", version=f"resnet-lab {__version__}")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an experiment's folder, or any runs")
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write; PATH, if there is one alone"
