@@ -35,11 +35,16 @@ def message_of(command: str, error: Exception) -> str:
     return str(error) if isinstance(error, UserError) else unexpected(command, error)
 
 
+def with_place(error: Exception) -> str:
+    """Type, message and place of an error that nobody foresaw."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"unexpected {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+
+
 def unexpected(command: str, error: Exception) -> str:
     """Type, message and place of the error, and the file that has its traceback, which is written here."""
     told = visible("".join(traceback.format_exception(error)))
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    said = f"unexpected {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+    said = with_place(error)
     try:
         with tempfile.NamedTemporaryFile("w", prefix=f"{command}-", suffix=".log", delete=False) as log:
             log.write(told)

@@ -195,7 +195,7 @@ def test_imagenets_rate_falls_where_figure_4_drops(composed: Composed) -> None:
         ("+data.bach_size=1", "data.bach_size is not a setting of Digits; did you mean data.batch_size?"),
         (
             "optimizer._target_=torch.optim.AdamW",
-            r"optimizer.momentum is not a setting of AdamW; leave it out \(~optimizer.momentum\); there are ",
+            r"optimizer.momentum is not a setting of AdamW; leave it out \(~optimizer.momentum\); it takes ",
         ),
         ("model.depth=2.5", "model.depth must be an integer, got 2.5"),
         ("model.depth=true", "model.depth must be an integer, got True"),

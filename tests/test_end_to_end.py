@@ -265,10 +265,10 @@ def test_two_processes_on_the_cpu(resnet_lab: Call, tiny: Tiny, tmp_path: Path) 
 
 
 def test_a_sweep_goes_on_past_a_failure_and_says_so(resnet_lab: Call, tmp_path: Path) -> None:
-    sweep = ("-m", *TINY, "model.depth=8,9", "seed=0,1", "experiment_name=study")
+    sweep = ("-m", *TINY, "model.width=4,0", "seed=0,1", "experiment_name=study")
     ended = resnet_lab("train", *sweep)
     assert ended.returncode == 1
-    assert "depth must be 6n+2" in ended.stdout
+    assert "width must be a positive integer, got 0" in ended.stdout
     study = tmp_path / "outputs/study"
     assert len(json.loads((study / "plan.json").read_text())) == 4
     statuses = [Run(path.parent).status() for path in sorted(study.glob("*/seed*/record.json"))]

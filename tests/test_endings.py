@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import re
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import only_run
 
 from resnet_lab import __version__
 from resnet_lab.checks import UserError
@@ -148,7 +150,7 @@ def test_hydras_complaints_are_a_sentence_with_the_remedy(
         (["optimizer._target_=torch.optim.SDG"], "optimizer._target_: there is no 'torch.optim.SDG'"),
         (
             ["schedule._target_=torch.optim.lr_scheduler.StepLR"],
-            "schedule.milestones is not a setting of StepLR; ",
+            "schedule.milestones is not a setting of StepLR; leave it out (~schedule.milestones); it ",
         ),
         (["+trainer.logger=x"], "trainer.logger is not a setting here; "),
         (["trainer=gpu"], "trainer.accelerator=gpu needs a GPU, and this machine shows none; take trainer=cpu"),
@@ -200,3 +202,20 @@ def test_every_command_refuses_before_it_begins(
 ) -> None:
     assert main(module, *words).startswith(f"resnet-lab-{module}: {said}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_bug_in_a_run_the_log_has_the_traceback_and_the_screen_a_line(
+    resnet_lab: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_nets.py").write_text("def tiny(in_channels, num_classes):\n    return {}['k']\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    own = ("--trust-package", "broken_nets", "model._target_=broken_nets.tiny")
+    ended = resnet_lab("train", *own, "~model.depth", "~model.shortcut", "~model.width")
+    run = only_run(tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith(
+        f"unexpected KeyError: 'k' ({tmp_path}/broken_nets.py, line 2); the traceback is in {run.log_path}"
+    )
+    assert "Traceback" not in ended.stderr
+    assert "Traceback (most recent call last)" in run.log_path.read_text()
+    assert run.record()["traceback"].endswith("KeyError: 'k'\n")

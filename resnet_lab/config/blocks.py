@@ -56,10 +56,9 @@ def check_settings(
             raise UserError(f"{block}.{name} is set by the lab; leave it out")
         if name not in taken:
             known = set(taken) - set(facts)
-            leave = "" if closest(name, known) else f"leave it out (~{block}.{name}); "
-            raise UserError(
-                f"{block}.{name} is not a setting of {constructor}; {leave}{hint(name, known, f'{block}.')}"
-            )
+            otherwise = f"leave it out (~{block}.{name}); it takes {', '.join(sorted(known))}"
+            remedy = hint(name, known, f"{block}.") if closest(name, known) else otherwise
+            raise UserError(f"{block}.{name} is not a setting of {constructor}; {remedy}")
 
 
 def check_type(key: str, value: Any, annotation: str) -> None:

@@ -1,5 +1,6 @@
 """One of a run's training processes, which its supervisor starts: `python -m resnet_lab.runs.worker DIRECTORY`."""
 
+import copy
 import importlib
 import logging
 import multiprocessing
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 
 from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
+from resnet_lab.endings import with_place
 from resnet_lab.files import no_space, open_plain
 from resnet_lab.runs.directory import Run, now
 from resnet_lab.runs.jobs import JOBS
@@ -85,7 +87,7 @@ def execute(run: Run, config: dict[str, Any]) -> int:
         if remedy:
             log.error("%s", remedy)
         else:
-            log.exception("failed")
+            log.exception("%s; the traceback is in %s", with_place(error), run.log_path)
         return 1
 
 
@@ -114,6 +116,15 @@ class Visible(logging.Formatter):
         return visible(super().format(record))
 
 
+class Brief(Visible):
+    """Leaves out the traceback, which train.log has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        without = copy.copy(record)
+        without.exc_info = without.exc_text = None
+        return super().format(without)
+
+
 def set_up_logging(run: Run) -> None:
     """To the console and to train.log, unless the console is that file already."""
     console = logging.StreamHandler()
@@ -124,7 +135,8 @@ def set_up_logging(run: Run) -> None:
         handlers.append(logging.StreamHandler(open_plain(run.log_path, "a+")))
     who = f"process {rank()}: " if rank() else ""
     for handler in handlers:
-        handler.setFormatter(Visible(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
+        form = Brief if handler is console and len(handlers) > 1 else Visible
+        handler.setFormatter(form(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, handlers=handlers)
     logging.raiseExceptions = False  # a log that finds no space must not end a training
     silence()

@@ -27,7 +27,7 @@ from resnet_lab.models.activation_checkpointing import checkpoint_blocks
 from resnet_lab.models.count import count_multiply_adds, count_parameters
 from resnet_lab.runs.changes import history
 from resnet_lab.runs.directory import Run, previous
-from resnet_lab.runs.processes import devices, started_outside
+from resnet_lab.runs.processes import CORES, devices, started_outside
 from resnet_lab.runs.provenance import provenance
 from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
@@ -88,6 +88,8 @@ def has_begun(trainer: Trainer) -> bool:
 def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None:
     """Refuse a last batch of an epoch that leaves a process one image, if the net cannot be trained on one."""
     size = len(data.train_images().labels)
+    if data.batch_size > size:
+        log.warning("data.batch_size=%d is more than the %d training images", data.batch_size, size)
     last = size % data.batch_size or data.batch_size
     if min(last, data.batch_size) // processes != 1:
         return
@@ -117,6 +119,8 @@ def conditions(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
 
 def set_threads(config: dict[str, Any], before: int | None = None) -> None:
     """As many as asked for, else as `before`, else this process's share; more or less change the last digits."""
+    if config["trainer"].get("accelerator") == "cpu" and devices(config["trainer"]) > CORES:
+        log.warning("%d processes share %d cores; trainer.devices=1 is faster", devices(config["trainer"]), CORES)
     share = max(1, torch.get_num_threads() // devices(config["trainer"]))
     given = os.environ.get("OMP_NUM_THREADS", str(share)).split(",")  # a list has a number for each nesting
     threads = config["runtime"]["threads"] or before or int(given[0])
