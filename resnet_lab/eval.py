@@ -172,8 +172,8 @@ def evaluate(stored: Stored, record: dict[str, Any], settings: dict[str, Any]) -
     trainer.validate(classifier, data, verbose=False)
     values |= trainer.callback_metrics
     names = {"train_error_clean": "train_clean/error", "val_error": "val/error", "test_error": "test/error"}
-    names |= {"test_error_top5": "test/error_top5"} if "test/error_top5" in values else {}
-    return {key: float(values[name]) for key, name in names.items()}
+    names |= {"test_error_top5": "test/error_top5"}
+    return {key: float(values[name]) for key, name in names.items() if name in values}
 
 
 def opened(stored: Stored, record: dict[str, Any]) -> tuple["Subject", "Classifier"]:

@@ -131,6 +131,21 @@ def test_every_precision_trains_and_counts_exactly(tiny: Tiny, precision: str) -
     assert wrong == pytest.approx(round(wrong), abs=1e-9)
 
 
+@pytest.mark.parametrize(("count", "of"), [(0, None), (7, 7), (1000, 40)])
+def test_the_final_training_error_is_taken_on_as_many_images_as_asked_for(
+    resnet_lab: Call, tmp_path: Path, count: int, of: int | None
+) -> None:
+    assert resnet_lab("train", *TINY, f"runtime.final_train_images={count}").returncode == 0
+    record = only_run(tmp_path).record()
+    assert ("train_error_clean" in record) == (of is not None)
+    if of:
+        wrong = record["train_error_clean"] * of / 100
+        assert wrong == pytest.approx(round(wrong), abs=1e-4)
+    evaluated = resnet_lab("eval", "runs=outputs")
+    assert evaluated.returncode == 0, evaluated.stdout + evaluated.stderr
+    assert ("train_error_clean" in evaluated.stdout) == (of is not None)
+
+
 def test_stored_weights_give_the_recorded_errors(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     run, config = tiny("data.holdout=10")
     assert execute(run, config) == 0

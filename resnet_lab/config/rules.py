@@ -200,6 +200,9 @@ RULES: dict[str, dict[str, Rule]] = {
         "runtime.save_every": SECONDS,
         "runtime.accept_changes": SWITCH,
         "runtime.timeout": SECONDS,
+        "runtime.final_train_images": Rule(
+            lambda value: value is None or is_integer(value, 0), "null or a number of images, 0 or more"
+        ),
     },
     "eval": {"ensemble": SWITCH, **TRAINER},
     "info": {"format": one_of("text", "json"), "detail": one_of("stages", "layers")},

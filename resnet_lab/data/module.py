@@ -64,6 +64,7 @@ class ImageData(LightningDataModule, ABC):
     image_size: int
     prefetch = 2
     official = False  # whether the files are known to be those that the literature means
+    final_train_images: int | None = None  # of how many training images the final error is taken; None for all
     may_download = True
     expected_checksum: str | None = None  # of the images that a stored run had
 
@@ -173,8 +174,11 @@ class ImageData(LightningDataModule, ABC):
         return self._evaluation_loader(self.val)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """The test images, and the training images as they are, without augmentation."""
-        return [self._evaluation_loader(self.test), self._evaluation_loader(self.train_images())]
+        """The test images, and the training images without augmentation, `final_train_images` of them."""
+        train, count = self.train_images(), self.final_train_images
+        if count is not None and count < len(train.labels):
+            train = split(train, count)[1]
+        return [self._evaluation_loader(part) for part in ((self.test, train) if count != 0 else (self.test,))]
 
     def batches(self, part: str, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The images of a part, normalized and not augmented, each once and in order, without a Trainer.

@@ -145,7 +145,7 @@ class Classifier(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(("test", "train_clean")[dataloader_idx], batch)
 
     def on_validation_start(self) -> None:
@@ -162,8 +162,8 @@ class Classifier(LightningModule):
             schedule.step(self.trainer.callback_metrics[schedule.monitor].item())
 
     def on_test_epoch_end(self) -> None:
-        self._log("test")
-        self._log("train_clean")
+        for name in ("test", "train_clean")[: len(self.trainer.num_test_batches)]:
+            self._log(name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what each process has of its own, its counts and statistics, so that all go on exactly.

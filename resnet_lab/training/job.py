@@ -138,6 +138,7 @@ def build_net(config: dict[str, Any]) -> tuple[ImageData, nn.Module]:
     """The data, not yet read, and the network; after `seed_everything` of the seed, with the first weights of
     the run."""
     data: ImageData = build("data", config["data"], seed=config["seed"])
+    data.final_train_images = config["runtime"].get("final_train_images")
     net: nn.Module = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
     if config["runtime"].get("activation_checkpointing"):
         checkpoint_blocks(net)
@@ -269,7 +270,7 @@ def results(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
     return {
         "iterations": iterations,
         "train_error": last["train_error"],
-        "train_error_clean": tested["train_clean_error"],
+        **({"train_error_clean": tested["train_clean_error"]} if "train_clean_error" in tested else {}),
         "val_error": last["val_error"],
         "test_error": tested["test_error"],
         **({"test_error_top5": tested["test_error_top5"]} if "test_error_top5" in tested else {}),
