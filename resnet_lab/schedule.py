@@ -1,8 +1,10 @@
 """Learning rate schedules in iterations.
 
-The rate of iteration k is a function of k alone in MultiStep; MultiStepWarmup and Plateau look at errors, too.
+In MultiStep and CosineWarmup the rate of iteration k is a function of k alone; MultiStepWarmup and Plateau look at
+errors, too.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
@@ -36,6 +38,33 @@ class MultiStep(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         factor = self.gamma ** bisect_right(self.milestones, self.last_epoch)
         return [base * factor for base in self.base_lrs]
+
+
+class CosineWarmup(LRScheduler):
+    """A straight line up to the optimizer's rate over `warmup` iterations, then half a cosine down to `min_lr`.
+
+    Iteration 0 has a `warmup`-th of the rate, iteration `warmup` all of it (arXiv:1608.03983, arXiv:1706.02677).
+
+    Raises:
+        ValueError: warmup is not below iterations, or a number is negative.
+    """
+
+    def __init__(self, optimizer: Optimizer, iterations: int, warmup: int = 0, min_lr: float = 0.0) -> None:
+        check_positive(iterations=iterations)
+        check_at_least(0, warmup=warmup)
+        if warmup >= iterations:
+            raise ValueError(f"warmup must be below the {iterations} iterations, got {warmup}")
+        if not 0 <= min_lr < float("inf"):
+            raise ValueError(f"min_lr must be 0 or more, got {min_lr}")
+        self.iterations, self.warmup, self.min_lr = iterations, warmup, min_lr
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        k = self.last_epoch
+        if k < self.warmup:
+            return [base * (k + 1) / self.warmup for base in self.base_lrs]
+        part = min(1.0, (k - self.warmup) / (self.iterations - self.warmup))
+        return [self.min_lr + (base - self.min_lr) * (1 + math.cos(math.pi * part)) / 2 for base in self.base_lrs]
 
 
 class MultiStepWarmup(MultiStep):

@@ -88,6 +88,27 @@ def test_ended_at_any_iteration_it_goes_on_exactly(
             assert points(run) == points(whole), f"ended at {iteration}"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [("optimizer=adamw", "schedule=cosine_warmup"), ("optimizer=sgd_nesterov", "schedule=one_cycle")],
+    ids=["adamw", "one cycle"],
+)
+def test_other_optimizers_and_schedules_resume_exactly(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    whole, config = tiny(*settings, "iterations=8", "experiment_name=whole")
+    assert execute(whole, config) == 0
+    run, config = tiny(*settings, "iterations=8", "experiment_name=killed")
+    config["runtime"]["save_every"] = 0.0
+    with monkeypatch.context() as patch:
+        end_at(4, "killed after a save", patch)
+        with pytest.raises(Killed):
+            execute(run, config)
+    assert execute(run, config) == 0
+    assert curve(run) == curve(whole)
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
+
+
 def stop_in_evaluation(hook: str, iteration: int, patch: pytest.MonkeyPatch) -> None:
     """Have the next run be asked to stop in the second batch of an evaluation."""
     watched = getattr(Stop, hook)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from resnet_lab.config.compose import CONF
 from resnet_lab.data.streams import generator
-from resnet_lab.schedule import MultiStep, MultiStepWarmup, Plateau
+from resnet_lab.schedule import CosineWarmup, MultiStep, MultiStepWarmup, Plateau
 
 PAPER = [32000, 48000]
 Make = Callable[[Optimizer], LRScheduler]
@@ -146,3 +146,35 @@ def test_torchs_own_threshold_takes_noise_for_progress() -> None:
 def test_errors(make: Make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(optimizer())
+
+
+def test_a_cosine_with_a_warmup_rises_in_a_line_and_falls_to_the_least() -> None:
+    found = rates(partial(CosineWarmup, iterations=110, warmup=10, min_lr=0.01), [0, 4, 9, 10, 60, 110])
+    expected = {0: 0.01, 4: 0.05, 9: 0.1, 10: 0.1, 60: 0.055, 110: 0.01}
+    assert found == pytest.approx(expected)
+
+
+def test_one_cycle_resumes_and_ends_with_the_last_iteration() -> None:
+    make = partial(OneCycleLR, max_lr=0.1, total_steps=50)
+    resumed = rates(make, list(range(51)))
+    sgd = optimizer()
+    schedule = make(sgd)
+    for k in range(51):
+        assert resumed[k] == sgd.param_groups[0]["lr"]
+        if k < 50:
+            sgd.step()
+            schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"warmup": 10}, "warmup must be below the 10 iterations, got 10"),
+        ({"warmup": -1}, "warmup"),
+        ({"min_lr": -0.1}, "min_lr must be 0 or more"),
+        ({"min_lr": float("nan")}, "min_lr must be 0 or more"),
+    ],
+)
+def test_an_impossible_cosine_is_refused(settings: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        CosineWarmup(optimizer(), 10, **settings)  # type: ignore[arg-type]
