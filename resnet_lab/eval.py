@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
 from resnet_lab.endings import message_of
-from resnet_lab.report.results import Found, find_runs
-from resnet_lab.report.validity import check_facts
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.find import Found, find_runs
 from resnet_lab.runs.identity import hash_of, hash_of_run
 from resnet_lab.runs.jobs import job_of
 from resnet_lab.runs.noted import evaluations, note_evaluation
 from resnet_lab.runs.processes import CORES, NO_GPU, lacks_gpu
 from resnet_lab.runs.quiet import silence
+from resnet_lab.runs.validity import check_facts
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 if TYPE_CHECKING:

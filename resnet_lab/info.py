@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 from resnet_lab.config.command_line import run_command
+from resnet_lab.text import columns
+
+Cells = tuple[str, ...]
 
 
 def perform(config: dict[str, Any]) -> None:
@@ -73,19 +76,8 @@ def layer_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def table(*parts: Any) -> str:
-    """Head, rows and total, the two columns of numbers to the right."""
-    head, rows, total = parts
-    cells = [head, *rows, total]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if column in (2, 3) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
-    return "\n".join(line.rstrip() for line in lines)
+def table(head: Cells, rows: list[Cells], total: Cells) -> str:
+    return "\n".join(columns([head, *rows, total], right=(2, 3)))
 
 
 def main() -> None:

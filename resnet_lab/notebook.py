@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.report.results import Result, find_runs, read_run
+from resnet_lab.report.results import Result, read_run
 from resnet_lab.runs.directory import Run, damaged
+from resnet_lab.runs.find import find_runs
 from resnet_lab.runs.jobs import trains
 
 if TYPE_CHECKING:

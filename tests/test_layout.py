@@ -20,6 +20,7 @@ WITHOUT_TORCH = (
     "train",
     "eval",
     "info",
+    "list_runs",
 )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from resnet_lab.files import read_regular
 from resnet_lab.report.results import CURVES, Curve, Result, Study, check_record
-from resnet_lab.report.validity import check_curve, check_evaluation
 from resnet_lab.runs.directory import MOST_METRICS
+from resnet_lab.runs.validity import check_curve, check_evaluation
 
 NAME = "runs.jsonl"
 # Of the record; the rest is about one place and time.

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from resnet_lab.report.results import Group, Study
 from resnet_lab.report.style import colour, coloured_by, columns, has_curve, panel, panels, save
 from resnet_lab.report.text import for_figure
-from resnet_lab.report.validity import MOST_ITERATIONS
+from resnet_lab.runs.validity import MOST_ITERATIONS
 
 # As in the paper, the training error is dashed and the other error bold.
 LINES: dict[str, dict[str, Any]] = {

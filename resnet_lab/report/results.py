@@ -3,7 +3,6 @@
 import functools
 import itertools
 import json
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.report.validity import (
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.find import find_runs
+from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
+from resnet_lab.runs.jobs import trains
+from resnet_lab.runs.noted import evaluations
+from resnet_lab.runs.sealed import digest_of
+from resnet_lab.runs.swept import joined, said, settings, swept, title
+from resnet_lab.runs.validity import (
     ERRORS,
     MOST_ITERATIONS,
     check_curve,
@@ -20,13 +26,6 @@ from resnet_lab.report.validity import (
     check_facts,
     check_number,
 )
-from resnet_lab.runs.directory import Run
-from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
-from resnet_lab.runs.jobs import trains
-from resnet_lab.runs.noted import evaluations
-from resnet_lab.runs.plan import planned
-from resnet_lab.runs.sealed import digest_of
-from resnet_lab.runs.swept import joined, said, settings, swept, title
 from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")
@@ -168,13 +167,6 @@ class Study:
         return sorted({result.experiment for result in self.results})
 
 
-class Found(NamedTuple):
-    """Run directories, and plans that cannot be used, with the reason."""
-
-    directories: set[Path]
-    left_out: dict[Path, str]
-
-
 def deviation(values: Sequence[float]) -> float:
     """The sample standard deviation; 0 for one value."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
@@ -224,22 +216,6 @@ def mark_twins(results: list[Result]) -> list[Result]:
             result = replace(result, status="duplicate", reason=f"the same run and seed as {other.directory}")
         marked.append(result)
     return marked
-
-
-def find_runs(path: Path) -> Found:
-    """The run directories at or under path, hidden ones left out, and the planned ones."""
-    found = Found(set(), {})
-    for folder, subfolders, files in os.walk(path):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        if "record.json" in files:
-            found.directories.add(Path(folder))
-            subfolders.clear()
-        if "plan.json" in files:
-            try:
-                found.directories.update(Path(folder) / run for run in planned(Path(folder)))
-            except (OSError, UserError) as error:
-                found.left_out[Path(folder, "plan.json")] = str(error)
-    return found
 
 
 def read_run(directory: Path) -> Result:

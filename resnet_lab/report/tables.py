@@ -5,13 +5,13 @@ import io
 import statistics
 from typing import Any
 
-from resnet_lab.report import validity
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import paper_test_error
 from resnet_lab.report.pictures import Picture, pictures
 from resnet_lab.report.results import Group, Result, Study
 from resnet_lab.report.text import for_csv, for_markdown
 from resnet_lab.report.verdict import spread, verdict
+from resnet_lab.runs import validity
 from resnet_lab.runs.swept import differing, said_value, settings
 
 ERRORS = dict(zip(validity.ERRORS, ("train error", "clean train error", "val error", "test error"), strict=True))

@@ -1,8 +1,10 @@
 """Which runs of an experiment were asked for: its plan.json. Standard library only."""
 
+import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from resnet_lab.checks import UserError
@@ -14,10 +16,29 @@ MOST_PLANNED = 10_000  # runs of an experiment
 def add_to_plan(experiment: Path, directories: list[str]) -> None:
     """Note in the experiment's plan.json which runs were asked for, so that a missing one is missed."""
     experiment.mkdir(parents=True, exist_ok=True)
+    with locked(experiment):
+        write(experiment, planned(experiment) | {os.path.relpath(run, experiment) for run in directories})
+
+
+def drop_from_plan(experiment: Path, directory: Path) -> None:
+    """Take a run out of the plan, if it is in there."""
+    if not (experiment / "plan.json").exists():
+        return
+    with locked(experiment):
+        plan = planned(experiment)
+        if (name := os.path.relpath(directory, experiment)) in plan:
+            write(experiment, plan - {name})
+
+
+@contextlib.contextmanager
+def locked(experiment: Path) -> Iterator[None]:
     with open_plain(experiment / ".plan.lock", "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sweeps may add at once
-        plan = planned(experiment) | {os.path.relpath(directory, experiment) for directory in directories}
-        write_atomically(experiment / "plan.json", json.dumps(sorted(plan), indent=2) + "\n")
+        yield
+
+
+def write(experiment: Path, plan: set[str]) -> None:
+    write_atomically(experiment / "plan.json", json.dumps(sorted(plan), indent=2) + "\n")
 
 
 def planned(experiment: Path) -> set[str]:

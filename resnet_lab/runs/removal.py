@@ -1,0 +1,42 @@
+"""Deleting runs: what is named and nothing else, through no link, and none in use. Standard library only."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from resnet_lab.checks import UserError
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.find import is_set_aside
+from resnet_lab.runs.plan import drop_from_plan
+
+
+def remove(directory: Path) -> None:
+    """Delete a run directory, if it is there, and take the run out of its experiment's plan.
+
+    Raises:
+        UserError: it is in use, no run directory, reached through a link, or cannot be deleted.
+    """
+    aside = is_set_aside(directory)
+    try:
+        if os.path.lexists(directory):
+            delete(directory, aside)
+        if not aside:
+            drop_from_plan(directory.parent.parent, directory)
+    except BlockingIOError as error:
+        raise UserError(f"{error}; wait for it or stop it") from error
+    except OSError as error:
+        raise UserError(f"{directory} cannot be removed ({error})") from error
+    with contextlib.suppress(OSError):  # it has other seeds
+        directory.parent.rmdir()
+
+
+def delete(directory: Path, aside: bool) -> None:
+    if os.path.realpath(directory) != str(directory):
+        raise UserError(f"{directory} is reached through a symbolic link, and left alone; name the folder itself")
+    run = Run(directory)
+    if not aside and not run.record_path.is_file():
+        raise UserError(f"{directory} has no record.json and may be no run, and is left alone; delete it yourself")
+    with run.ownership():
+        # a launch that waits for the lock finds no directory that is half deleted
+        shutil.rmtree(directory if aside else run.set_aside())
