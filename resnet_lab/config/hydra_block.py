@@ -49,6 +49,7 @@ SETTINGS = {
     ),
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher": ("basic", set()),
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": ("basic", {"params", "max_batch_size"}),
+    "hydra_plugins.resnet_lab.SearchSweeper": ("search", {"params", "n_trials", "batch", "seed"}),
     "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": (
         "optuna",
         {"sampler", "direction", "study_name", "n_trials", "n_jobs", "max_failure_rate", "params", "search_space"},

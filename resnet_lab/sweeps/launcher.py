@@ -192,10 +192,10 @@ def register_launchers() -> None:
         package = sys.modules["hydra_plugins"] = types.ModuleType("hydra_plugins")
     plugins = types.ModuleType("hydra_plugins.resnet_lab")
     sys.modules[plugins.__name__] = package.resnet_lab = plugins  # type: ignore[attr-defined]
-    for name, launcher in (("pool", "PoolLauncher"), ("slurm", "SlurmLauncher")):
-        found = getattr(importlib.import_module(f"resnet_lab.sweeps.{name}"), launcher)
+    for name, plugin in (("pool", "PoolLauncher"), ("slurm", "SlurmLauncher"), ("search", "SearchSweeper")):
+        found = getattr(importlib.import_module(f"resnet_lab.sweeps.{name}"), plugin)
         found.__module__ = plugins.__name__
-        setattr(plugins, launcher, found)
+        setattr(plugins, plugin, found)
         registry.register(found)
     sweeper = importlib.import_module("resnet_lab.sweeps.sweeper").CheckingSweeper
     registry.class_name_to_class["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = sweeper

@@ -1,0 +1,95 @@
+"""A search learns from held-out errors alone, resumes where it was stopped, and tells what it found."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from runs import start
+
+from resnet_lab.runs.directory import Run
+from resnet_lab.sweeps.search import distribution
+
+optuna = pytest.importorskip("optuna")
+Call = Callable[..., Any]
+
+SEARCH = ("-m", "hydra/sweeper=search", "hydra.sweeper.n_trials=6", "hydra.sweeper.batch=2", "data.holdout=8")
+SPACE = ("optimizer.lr=tag(log,interval(0.001,1.0))", "model.depth=8,14")
+
+
+def trials(folder: Path) -> list[tuple[dict[str, Any], float | None]]:
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'search.db'}")
+    return [(trial.params, trial.value) for trial in study.trials]
+
+
+def test_a_search_finds_the_run_with_the_lowest_held_out_error(resnet_lab: Call, tmp_path: Path) -> None:
+    ended = resnet_lab("train", *TINY, *SEARCH, *SPACE, "experiment_name=a")
+    assert ended.returncode == 0, ended.stderr
+    runs = [Run(path.parent) for path in tmp_path.glob("outputs/a/*/seed0/record.json")]
+    errors = sorted(value for _, value in trials(tmp_path / "outputs/a"))
+    assert len(errors) == 6
+    assert set(errors) == {run.record()["val_error"] for run in runs}
+    assert f"lowest held-out error, {errors[0]:.2f} %, of 6 runs: " in ended.stdout
+    again = resnet_lab("train", *TINY, *SEARCH, *SPACE, "experiment_name=a")
+    assert again.returncode == 0
+    assert len(trials(tmp_path / "outputs/a")) == 6
+    other = resnet_lab("train", *TINY, *SEARCH, *SPACE, "experiment_name=a", "optimizer.momentum=0.5")
+    assert "has a search of other settings" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_search_that_was_stopped_ends_as_one_that_was_not(resnet_lab: Call, tmp_path: Path) -> None:
+    assert resnet_lab("train", *TINY, *SEARCH, *SPACE, "experiment_name=whole").returncode == 0
+    process = start(tmp_path, *SEARCH, *SPACE, "experiment_name=stopped")
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("outputs/stopped/*/seed0/record.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait() in (0, 75)
+    assert resnet_lab("train", *TINY, *SEARCH, *SPACE, "experiment_name=stopped").returncode == 0
+    assert trials(tmp_path / "outputs/stopped") == trials(tmp_path / "outputs/whole")
+
+
+def test_a_run_that_fails_is_no_end_of_the_search(resnet_lab: Call, tmp_path: Path) -> None:
+    ended = resnet_lab("train", *TINY, *SEARCH, "optimizer.lr=1e30,0.1", "hydra.sweeper.n_trials=4")
+    assert ended.returncode == 1
+    values = [value for _, value in trials(tmp_path / "outputs/default")]
+    assert len(values) == 4
+    assert 0 < values.count(None) < 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("data.holdout=0",), "needs data.holdout"),
+        (("optimizer.lr=0.1",), "nothing to search over"),
+        (("optimizer.lr=interval(1,0.1)",), "an interval rises"),
+        (("optimizer.lr=tag(log,interval(0,0.1))",), "starts above 0"),
+        (("hydra.sweeper.n_trials=0",), "n_trials"),
+    ],
+)
+def test_an_impossible_search_is_refused_before_anything_is_written(
+    resnet_lab: Call, tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    space = () if "optimizer.lr" in words[0] else SPACE
+    ended = resnet_lab("train", *TINY, *SEARCH, *space, *words)
+    assert ended.returncode == 1
+    assert told in ended.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "low", "high", "log"),
+    [
+        ("model.depth=int(interval(8,20))", "IntDistribution", 8, 20, False),
+        ("optimizer.lr=interval(0.1,1)", "FloatDistribution", 0.1, 1.0, False),
+        ("optimizer.lr=tag(log,interval(0.1,1))", "FloatDistribution", 0.1, 1.0, True),
+    ],
+)
+def test_an_interval_is_searched_as_written(given: str, kind: str, low: float, high: float, log: bool) -> None:
+    (override,) = OverridesParser.create().parse_overrides([given])
+    found = distribution(override)
+    assert (type(found).__name__, found.low, found.high, found.log) == (kind, low, high, log)
