@@ -1,9 +1,15 @@
 """`resnet-lab-info`: parameters, multiply-adds and activation memory of a network, its stages and its layers."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
+from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
+from resnet_lab.config.rules import FOLDER, check
+from resnet_lab.runs.find import run_at
 from resnet_lab.text import columns
 
 Cells = tuple[str, ...]
@@ -11,8 +17,27 @@ Cells = tuple[str, ...]
 
 def perform(config: dict[str, Any]) -> None:
     """Print what there is to tell of the config's network, in the format that it asks for."""
-    facts = describe(config["model"], config["data"])
+    facts = describe(*subject(config))
     print(json.dumps(facts, indent=2) if config["format"] == "json" else show(facts, config["detail"]))
+
+
+def subject(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The blocks of net and data: those of the run that is named, or the config's own.
+
+    Raises:
+        UserError: there is no such run, or a net is named beside it.
+    """
+    if config["run"] is None:
+        return config["model"], config["data"]
+    check("run", config["run"], FOLDER)
+    given = [word for word in HydraConfig.get().overrides.task if word.lstrip("+~").startswith(("model", "data"))]
+    if given:
+        raise UserError(f"{given[0]} does not go with run={config['run']}, which has its own; leave one out")
+    run = run_at(Path(config["run"]))
+    found = run.record().get("config")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in ("model", "data")):
+        raise UserError(f"{run.record_path} is damaged: it has no net; run it anew with force=true")
+    return found["model"], found["data"]
 
 
 def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

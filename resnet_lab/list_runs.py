@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_lab import __version__
+from resnet_lab import __version__, trust
 from resnet_lab.checks import UserError
 from resnet_lab.endings import one_sentence
+from resnet_lab.runs.find import run_at
 from resnet_lab.runs.listing import SET_ASIDE, STATUSES, Listed, list_runs
 from resnet_lab.runs.removal import remove
 from resnet_lab.text import LONGEST_MESSAGE, columns, duration, one_line, size
@@ -25,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.yes and not options.remove:
         parser.error("--yes goes with --remove")
     with one_sentence(COMMAND):
+        trust.admit(options.trust_package)
+        if options.command:
+            print(again(options.command))
+            return
         runs = chosen(options.paths or [Path("outputs")], options.status, options.sort)
         if options.json:
             print(json.dumps([run.facts() for run in runs], indent=2))
@@ -56,8 +61,31 @@ def make_parser() -> argparse.ArgumentParser:
     does.add_argument(
         "--remove", action="store_true", help="delete what is listed, after asking, and take it out of the plan"
     )
+    does.add_argument(
+        "--command",
+        type=Path,
+        metavar="RUN",
+        help="print a shell line that makes this run again, once it is checked",
+    )
+    parser.add_argument(
+        trust.FLAG,
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="with --command: a package that the run names",
+    )
     parser.add_argument("--yes", action="store_true", help="with --remove: do not ask")
     return parser
+
+
+def again(path: Path) -> str:
+    from resnet_lab.config.again import command_line  # Hydra: not needed for a list
+
+    run = run_at(path)
+    record = run.record()
+    if not isinstance(record.get("config"), dict):
+        raise UserError(f"{run.record_path} has no config")
+    return command_line(record)
 
 
 def statuses(text: str) -> list[str]:

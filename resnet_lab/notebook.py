@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from resnet_lab.checks import UserError
 from resnet_lab.report.results import Result, read_run
 from resnet_lab.runs.directory import Run, damaged
-from resnet_lab.runs.find import find_runs
+from resnet_lab.runs.find import find_runs, run_at
 from resnet_lab.runs.jobs import trains
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def load(path: str | Path) -> Finished:
     Raises:
         UserError: the path holds no run, or one that is not finished, has trained nothing, or is damaged.
     """
-    from resnet_lab.evaluation.stored import config_in, open_run, run_at  # torch, which a table does without
+    from resnet_lab.evaluation.stored import config_in, open_run  # torch, which a table does without
 
     run = run_at(Path(path))
     record, status = run.record(), run.status()

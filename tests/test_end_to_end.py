@@ -19,6 +19,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from test_data import write_cifar10
 
 from resnet_lab.benchmarks.rounds import read_rounds, table
+from resnet_lab.config.again import command_line
 from resnet_lab.eval import Stored, hold_against_record
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.worker import execute
@@ -38,6 +39,7 @@ def test_a_run_leaves_what_it_promises(resnet_lab: Call, tmp_path: Path) -> None
     run = only_run(tmp_path)
     record = run.record()
     assert record["status"] == "completed"
+    assert record["command"] == TINY
     assert record["config"]["model"]["depth"] == 8
     assert record["parameters"] > 0
     assert record["multiply_adds"] > 0
@@ -56,6 +58,8 @@ def test_a_run_leaves_what_it_promises(resnet_lab: Call, tmp_path: Path) -> None
     )
     left = {path.name for path in run.directory.iterdir() if not path.name.startswith("events")}
     assert left == {".hydra", ".lock", "checkpoints", "metrics.csv", "record.json", "train.log"}
+    shown = json.loads(resnet_lab("info", f"run={run.directory}", "format=json").stdout)
+    assert (shown["parameters"], shown["multiply_adds"]) == (record["parameters"], record["multiply_adds"])
     again = resnet_lab("train", *TINY)
     assert again.returncode == 0
     assert "is complete" in again.stderr
@@ -317,7 +321,10 @@ def test_smoke_runs_the_experiment_before_it_and_names_what_was_swept(resnet_lab
     ended = resnet_lab("train", "experiment=[cifar10_degradation,smoke]", *swept)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     study = tmp_path / "outputs/cifar10_degradation-smoke"
-    configs = [Run(path.parent).record()["config"] for path in study.glob("*/seed0/record.json")]
+    records = [Run(path.parent).record() for path in study.glob("*/seed0/record.json")]
+    configs = [record["config"] for record in records]
+    assert all("hydra.mode=RUN" in command_line(record) for record in records)
+    assert ["model.depth=8" in record["command"] for record in records] == [True, True]
     assert {config["optimizer"]["weight_decay"] for config in configs} == {0, 0.0001}
     assert {(config["model"]["width"], *config["schedule"]["milestones"]) for config in configs} == {(4, 2, 3)}
     for decay in ("0", "0.0001"):

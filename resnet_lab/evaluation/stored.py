@@ -12,6 +12,7 @@ from resnet_lab.checks import UserError, check_choice
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageData
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.find import run_at
 from resnet_lab.runs.sealed import digest_of
 from resnet_lab.training.checkpoint import is_of, newest_whole, read_checkpoint
 from resnet_lab.training.job import build_net
@@ -75,17 +76,6 @@ def open_weights(path: Path, model: dict[str, Any], data: dict[str, Any], paddin
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Subject(str(path), net, images, {"model": model, "data": data}, None, digest, note)
-
-
-def run_at(path: Path) -> Run:
-    """The run of a directory, or the one that has the checkpoint."""
-    path = path.expanduser().resolve()
-    run = Run(path if path.is_dir() else path.parent.parent)
-    if not run.record_path.exists():
-        inside = sorted(found.parent for found in path.rglob("record.json"))[:1] if path.is_dir() else []
-        remedy = f"did you mean {inside[0]}?" if inside else "give the folder of a run, one with a record.json"
-        raise UserError(f"{path} holds no run; {remedy}")
-    return run
 
 
 def at_initialization(run: Run, record: dict[str, Any]) -> Subject:

@@ -12,7 +12,7 @@ from resnet_lab.runs.validity import check_curve, check_evaluation
 
 NAME = "runs.jsonl"
 # Of the record; the rest is about one place and time.
-LEFT_OUT = {"traceback", "started", "ended"}
+LEFT_OUT = {"command", "traceback", "started", "ended"}
 PLACES = {"run_dir", "output_root"}
 
 

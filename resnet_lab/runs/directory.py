@@ -6,7 +6,8 @@ outputs/<experiment_name>/<run_name>/seed<k>/
     checkpoints/       last.ckpt and the one before it
     train.log  .hydra/ TensorBoard's events
 
-In record.json, beside the config and the errors, stands what the digits depend on:
+In record.json, beside the config, the `command` (the overrides as typed) and the errors, stands what the digits
+depend on:
     kernels            the CPU, the GPU, their libraries and settings (resnet_lab.training.kernels)
     versions           of Python and of all packages that touch pixels, nets or configs
     processes threads device channels_last compile strategy

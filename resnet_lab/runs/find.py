@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet_lab.checks import UserError
+from resnet_lab.runs.directory import Run
 from resnet_lab.runs.plan import planned
 
 # What force=true calls a directory that it sets aside.
@@ -46,3 +47,18 @@ def find_set_aside(path: Path) -> set[Path]:
 
 def is_set_aside(directory: Path) -> bool:
     return SET_ASIDE.fullmatch(directory.name) is not None and not directory.is_symlink() and directory.is_dir()
+
+
+def run_at(path: Path) -> Run:
+    """The run of a directory, or the one that has the checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = path.expanduser().resolve()
+    run = Run(path if path.is_dir() else path.parent.parent)
+    if not run.record_path.exists():
+        inside = sorted(found.parent for found in path.rglob("record.json"))[:1] if path.is_dir() else []
+        remedy = f"did you mean {inside[0]}?" if inside else "give the folder of a run, one with a record.json"
+        raise UserError(f"{path} holds no run; {remedy}")
+    return run

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -22,8 +23,10 @@ class InUse(UserError):
     """Another launch runs in the directory now."""
 
 
-def prepare(config: dict[str, Any]) -> Run | None:
+def prepare(config: dict[str, Any], command: Sequence[str] = ()) -> Run | None:
     """The config's run directory with the config in it, or None if that run is complete already.
+
+    The record notes the `command`, the words that were typed.
 
     Raises:
         InUse: another launch runs there now.
@@ -47,8 +50,9 @@ def prepare(config: dict[str, Any]) -> Run | None:
                 print(f"{said}; resuming", file=sys.stderr)
             run.config_path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(run.config_path, OmegaConf.to_yaml(config))
-            if not before:  # so that the directory is this run's from now on
-                run.update(status="running", config=config)
+            noted = {"command": list(command)} if command else {}
+            # so that the directory is this run's from now on
+            run.update(**({} if before else {"status": "running", "config": config}), **noted)
     except BlockingIOError as error:
         raise InUse(f"{error}; wait for it or stop it") from error
     except OSError as error:

@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
+from resnet_lab.config.again import typed
 from resnet_lab.config.command_line import run_hydra
 from resnet_lab.config.compose import freeze
 from resnet_lab.runs.directory import Run
@@ -23,7 +24,7 @@ def _task(cfg: DictConfig) -> float | None:
     config = freeze(cfg)
     run = follow(config) if rank() else None
     with held():  # from the first word in the record on, the run itself answers for its end
-        run = run if rank() else prepare(config)
+        run = run if rank() else prepare(config, typed())
         process = begin(run, config) if run else None
     if run and process and (code := process.wait()):
         raise UserError(f"{run.directory} ended with exit code {code}; see {run.log_path}")

@@ -6,9 +6,9 @@ import sys
 import time
 import types
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
+from resnet_lab.config.again import typed
 from resnet_lab.config.compose import freeze
 from resnet_lab.files import unusable
 from resnet_lab.runs.directory import Run
@@ -37,8 +38,8 @@ class Job:
     or failed.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+    def __init__(self, config: dict[str, Any], command: Sequence[str] = ()) -> None:
+        self.config, self.command = config, command  # and the words that were typed for it
         self.run = Run(config["run_dir"])
         self.status = "waiting"
         self.reason = ""
@@ -61,6 +62,8 @@ class SweepLauncher(Launcher):
 
     A launcher of this kind says what its jobs are, and how to start, watch and stop them.
     """
+
+    commands: Mapping[str, Sequence[str]] = MappingProxyType({})  # the words typed for each run directory
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
@@ -112,7 +115,8 @@ class SweepLauncher(Launcher):
         if overrides not in self.composed:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             HydraConfig.instance().set_config(config)
-            self.composed[overrides] = freeze(config)
+            self.composed[overrides] = frozen = freeze(config)
+            self.commands = {**self.commands, frozen["run_dir"]: typed()}
         return self.composed[overrides]
 
     def _run(self, configs: list[dict[str, Any]]) -> Sequence[Job]:

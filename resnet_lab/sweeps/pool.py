@@ -20,8 +20,8 @@ from resnet_lab.sweeps.launcher import Job, SweepLauncher
 class LocalJob(Job):
     """A job and, while it runs, its process and the place it has taken."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config)
+    def __init__(self, config: dict[str, Any], command: Sequence[str] = ()) -> None:
+        super().__init__(config, command)
         self.process: subprocess.Popen[bytes] | Requested | None = None
         self.place = -1
 
@@ -29,7 +29,7 @@ class LocalJob(Job):
         """Start the process, unless the run is complete or cannot be had."""
         self.reason = ""
         try:
-            run = prepare(self.config)
+            run = prepare(self.config, self.command)
         except UserError as error:
             self.status, self.reason = "in use" if isinstance(error, InUse) else "failed", str(error)
             return
@@ -99,7 +99,7 @@ class PoolLauncher(SweepLauncher):
     def start(self, configs: list[dict[str, Any]]) -> list[LocalJob]:
         largest = max((config["trainer"] for config in configs), key=devices)
         self.places = share_out(largest, self.n_jobs, len(configs))
-        jobs = [LocalJob(config) for config in configs]
+        jobs = [LocalJob(config, self.commands.get(config["run_dir"], ())) for config in configs]
         unfinished = [job.config for job in jobs if not job.is_finished()]
         self.starter = Starter(unfinished, self.places[0])
         return jobs

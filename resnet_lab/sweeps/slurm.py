@@ -32,14 +32,15 @@ ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL
 class Task:
     """What each task of a SLURM job does: the run of a frozen config, or one of its processes."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], typed: Sequence[str]) -> None:
+        self.typed = typed
         self.config, self.trusted = config, trust.arguments()
 
     def __call__(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
         try:
             trust.take(self.trusted)
-            run = prepare(self.config) if rank() == 0 else follow(self.config)
+            run = prepare(self.config, self.typed) if rank() == 0 else follow(self.config)
         except UserError as error:
             sys.exit(f"resnet-lab: {error}")
         if run is None:
@@ -62,8 +63,8 @@ class Task:
 class SlurmJob(Job):
     """A job and what SLURM knows of it."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config)
+    def __init__(self, config: dict[str, Any], command: Sequence[str] = ()) -> None:
+        super().__init__(config, command)
         self.submission: Any = None
 
     def note(self, state: str) -> None:
@@ -95,7 +96,7 @@ class SlurmLauncher(SweepLauncher):
         self.looked = 0.0
 
     def start(self, configs: list[dict[str, Any]]) -> list[SlurmJob]:
-        jobs = [SlurmJob(config) for config in configs]
+        jobs = [SlurmJob(config, self.commands.get(config["run_dir"], ())) for config in configs]
         waiting = [job for job in jobs if not self._is_complete(job)]
         for resources, group in itertools.groupby(sorted(waiting, key=needs), needs):
             self._submit(list(group), dict(resources))
@@ -129,7 +130,7 @@ class SlurmLauncher(SweepLauncher):
             how = {"slurm_max_num_timeout": timeouts, "slurm_python": f"{shlex.quote(sys.executable)} -P"}
             executor = AutoExecutor(str(folder), cluster="slurm", **how)
             executor.update_parameters(**{n if n in common else f"slurm_{n}": v for n, v in settings.items()})
-            submissions = executor.submit_array([Task(job.config) for job in jobs])
+            submissions = executor.submit_array([Task(job.config, job.command) for job in jobs])
         except RuntimeError as error:  # no SLURM here, or one that will not have the jobs
             raise UserError(f"hydra/launcher=slurm: {error}") from error
         for job, submission in zip(jobs, submissions, strict=True):
