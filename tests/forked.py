@@ -17,7 +17,17 @@ from resnet_lab.runs.signals import PARENT, SIGNALS
 from resnet_lab.sweeps import job_process
 
 TESTS = Path(__file__).parent
-IMPORTED = ("train", "eval", "export", "info", "report", "sweeps.command", "runs.supervisor", "runs.worker")
+IMPORTED = (
+    "train",
+    "analyze",
+    "eval",
+    "export",
+    "info",
+    "report",
+    "sweeps.command",
+    "runs.supervisor",
+    "runs.worker",
+)
 MODULES = [*(f"resnet_lab.{name}" for name in IMPORTED), "resnet_lab.training.job", "resnet_lab.weights.files"]
 
 

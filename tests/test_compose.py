@@ -32,7 +32,7 @@ NAMES = json.loads((Path(__file__).parent / "golden/run_names.json").read_text()
 EXPERIMENTS = sorted(path.stem for path in Path(CONF).glob("experiment/*.yaml"))
 
 
-@pytest.mark.parametrize("module", ["train", "report", "eval", "info", "export"])
+@pytest.mark.parametrize("module", ["train", "report", "analyze", "eval", "info", "export"])
 def test_what_only_composes_or_reports_imports_no_torch(module: str) -> None:
     code = f"import sys, resnet_lab.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -244,12 +244,22 @@ def test_batches_come_out_normalized_without_a_trainer(part: str) -> None:
     assert len(next(data.batches("test"))[1]) == 20
 
 
+def test_some_images_of_a_part_are_evenly_spaced_over_it() -> None:
+    data = Synthetic(root="", train_images=50, test_images=20, image_size=8)
+    data.prepare()
+    (first, second) = data.batches("train", 3, images=5)
+    assert torch.equal(torch.cat([first[1], second[1]]), data.train.labels[torch.tensor([0, 10, 20, 30, 40])])
+    assert sum(len(labels) for _, labels in data.batches("train", images=1000)) == 50
+
+
 def test_batches_of_no_part_or_size_are_refused_at_once() -> None:
     data = Synthetic(root="", train_images=50, image_size=8)
     with pytest.raises(ValueError, match="part must be one of train, val, test; got 'tests'"):
         data.batches("tests")
     with pytest.raises(ValueError, match="size must be a positive integer, got 0"):
         data.batches("test", 0)
+    with pytest.raises(ValueError, match="images must be a positive integer, got 0"):
+        data.batches("test", images=0)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

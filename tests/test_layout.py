@@ -18,6 +18,7 @@ WITHOUT_TORCH = (
     "report",
     "trust",
     "train",
+    "analyze",
     "eval",
     "info",
     "list_runs",

@@ -26,7 +26,7 @@ from resnet_lab.runs.worker import execute
 from resnet_lab.sweeps.slurm import Task
 
 SHELL = "_target_: torch.utils.collect_env.run, command: 'touch pwned'"
-COMMANDS = ("train", "eval", "info", "export")
+COMMANDS = ("train", "analyze", "eval", "info", "export")
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,10 @@ FACTS = {
     "data": {"seed"},
     "optimizer": {"params"},
     "schedule": {"optimizer"},
+    "analysis": {"net", "data"},
 }
-OWN_KEYS = ("_target_", "_partial_")
+# What is for the lab, and not for the constructor.
+OWN_KEYS = {"analysis": ("_target_", "at", "plot")}
 # By a constructor's annotation; the values of a config are never tensors.
 TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "an integer"),
@@ -40,7 +42,11 @@ def check_blocks(config: dict[str, Any]) -> None:
             raise UserError(f"{block}._target_: there is no {target!r}") from error
         if taken is None:
             continue
-        given = {name: value for name, value in settings.items() if name not in OWN_KEYS}
+        given = {
+            name: value
+            for name, value in settings.items()
+            if name not in OWN_KEYS.get(block, ("_target_", "_partial_"))
+        }
         check_settings(block, target.rpartition(".")[2], given, set(taken), facts & set(taken))
         for name, value in given.items():
             check_type(f"{block}.{name}", value, taken[name])

@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -13,9 +14,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from resnet_lab import models, trust
+from resnet_lab import analyses, models, trust
+from resnet_lab.analyses.measured import Rows
 from resnet_lab.checks import UserError
-from resnet_lab.config.blocks import check_settings
+from resnet_lab.config.blocks import FACTS, OWN_KEYS, check_settings
 from resnet_lab.config.targets import check_name, refusal, targets
 from resnet_lab.data import ImageData
 
@@ -32,7 +34,11 @@ KINDS: dict[str, type] = {
 FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the network is there
 # what constructors raise over settings; anything else is a bug and keeps its traceback
 COMPLAINTS = (ArithmeticError, TypeError, ValueError, MisconfigurationException)
-NETS = [getattr(models, name) for name in models.__all__]
+# Blocks that name one of our functions, and no class.
+FUNCTIONS = {
+    block: [getattr(module, name) for name in module.__all__]
+    for block, module in {"model": models, "analysis": analyses}.items()
+}
 
 
 def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
@@ -59,6 +65,18 @@ def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
         kind = KINDS[block].__name__
         raise UserError(f"{block}: {config['_target_']} made a {type(made).__name__} instead of a {kind}")
     return made
+
+
+def analysis_of(config: dict[str, Any]) -> Callable[..., Rows]:
+    """The function that a block `analysis` names, with its settings; it still takes `net` and `data`.
+
+    Raises:
+        UserError: its `_target_` is not allowed or not there, or does not take its settings.
+    """
+    function = find("analysis", config.get("_target_"))
+    settings = {key: value for key, value in config.items() if key not in OWN_KEYS["analysis"]}
+    check_settings("analysis", function.__name__, settings, parameters(function), FACTS["analysis"])
+    return functools.partial(function, **settings)
 
 
 def find(where: str, target: Any) -> Any:
@@ -89,7 +107,7 @@ def is_allowed(where: str, target: str, found: Any) -> bool:
     of_its_kind = inspect.isclass(found) and (where not in KINDS or issubclass(found, KINDS[where]))
     if trust.is_trusted(target):
         return of_its_kind or inspect.isfunction(found)
-    return found in NETS if where == "model" else of_its_kind
+    return found in FUNCTIONS[where] if where in FUNCTIONS else of_its_kind
 
 
 def make(where: str, value: Any, found: dict[str, Any], facts: dict[str, Any] | None = None) -> Any:

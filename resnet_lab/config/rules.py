@@ -154,6 +154,7 @@ def one_of(*words: str) -> Rule:
 NAME = Rule(is_name, "letters, digits, dots, dashes and underscores, at most 80")
 SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 FOLDER = Rule(is_text, "a folder")
+SEED = Rule(lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1")
 TARGET = Rule(is_text, "the dotted name of a class or function")
 FACTORY = Rule(lambda value: value is True, "true, as it is finished once the network is there")
 COUNT = Rule(lambda value: is_integer(value, 1), "a positive integer")
@@ -171,7 +172,7 @@ TRAINER = {
 }
 RULES: dict[str, dict[str, Rule]] = {
     "train": {
-        "seed": Rule(lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1"),
+        "seed": SEED,
         "iterations": COUNT,
         "job": Rule(lambda value: job_of({"job": value}), NAMES),
         "force": SWITCH,
@@ -205,6 +206,11 @@ RULES: dict[str, dict[str, Rule]] = {
         ),
     },
     "eval": {"ensemble": SWITCH, **TRAINER},
+    "analyze": {
+        "seed": Rule(lambda value: value is None or SEED.allows(value), f"null or {SEED.allowed}"),
+        "force": SWITCH,
+        "output": Rule(lambda value: value is None or is_text(value), "null or a file"),
+    },
     "info": {"format": one_of("text", "json"), "detail": one_of("stages", "layers")},
     "export": {"format": one_of("torchvision", "safetensors", "onnx"), "padding": one_of("both", "end")},
 }

@@ -13,6 +13,7 @@ MODULES = {
     "schedule": ("resnet_lab.schedule", "torch.optim.lr_scheduler"),
     "trainer": ("pytorch_lightning.Trainer",),
     "trainer.strategy": ("pytorch_lightning.strategies",),
+    "analysis": ("resnet_lab.analyses",),
 }
 BLOCKS = ("model", "data", "optimizer", "schedule", "trainer")
 
@@ -47,5 +48,5 @@ def check_name(where: str, target: Any) -> None:
 
 def refusal(where: str, target: Any) -> UserError:
     modules = " or ".join(MODULES.get(where, ("a package that you trust",)))
-    kind = "one of the nets" if where == "model" else "a class"
+    kind = {"model": "one of the nets", "analysis": "one of the analyses"}.get(where, "a class")
     return UserError(f"{where}._target_ must be {kind} of {modules}, got {target!r}; {trust.remedy(str(target))}")

@@ -104,13 +104,14 @@ class TrainBatches(Sampler[Request]):
 
 
 class EvaluationBatches(Sampler[Request]):
-    """Every image exactly once over all processes, in order."""
+    """Every image exactly once over all processes, in order; or at most `images` of them, evenly spaced."""
 
-    def __init__(self, size: int, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(self, size: int, batch_size: int, rank: int, world_size: int, images: int | None = None) -> None:
         if size < world_size:
             raise UserError(f"{size} images are too few to evaluate on with {world_size} processes")
-        self.parts = torch.split(torch.arange(rank, size, world_size), batch_size)
-        self.in_every_process = -(-(size // world_size) // batch_size)  # of these batches; one may have one more
+        taken = min(size, images or size)
+        self.parts = torch.split(torch.arange(rank, taken, world_size) * size // taken, batch_size)
+        self.in_every_process = -(-(taken // world_size) // batch_size)  # of these batches; one may have one more
 
     def __len__(self) -> int:
         return len(self.parts)

@@ -180,27 +180,30 @@ class ImageData(LightningDataModule, ABC):
             train = split(train, count)[1]
         return [self._evaluation_loader(part) for part in ((self.test, train) if count != 0 else (self.test,))]
 
-    def batches(self, part: str, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, part: str, size: int | None = None, images: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The images of a part, normalized and not augmented, each once and in order, without a Trainer.
 
         Args:
             part: train, val or test.
-            size: images a batch; None for `eval_batch_size`.
+            size: images per batch; None for `eval_batch_size`.
+            images: at most so many of them, evenly spaced, as folders of images are sorted by class; None for all.
 
         Returns:
             float32 images (n, C, H, W) and int64 labels (n,), on the CPU; they are read if they are not yet.
 
         Raises:
             UserError: as `prepare`; or an image cannot be read, unless such images are to be left out.
-            ValueError: there is no such part, or the size is not a positive integer.
+            ValueError: there is no such part, or a number is not a positive integer.
         """
         check_choice("part", part, PARTS)
         size = self.eval_batch_size if size is None else size
-        check_positive(size=size)
+        check_positive(size=size, images=1 if images is None else images)
         self.prepare()
-        images = getattr(self, part)
-        requests = EvaluationBatches(len(images.labels), size, rank=0, world_size=1)
-        loader = Loader(self.dataset(images), requests, self.num_workers, prefetch=self.prefetch)
+        of_part = getattr(self, part)
+        requests = EvaluationBatches(len(of_part.labels), size, rank=0, world_size=1, images=images)
+        loader = Loader(self.dataset(of_part), requests, self.num_workers, prefetch=self.prefetch)
         ready = (self.ready(batch) for batch in loader)
         return ((batch.images, batch.labels) for batch in ready if len(batch.labels))
 

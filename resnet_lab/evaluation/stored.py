@@ -64,6 +64,21 @@ def open_run(path: Path, at: str = "last") -> Subject:
     return subject._replace(iteration=step, digest=digest_of(weights), note=note)
 
 
+def open_fresh(model: dict[str, Any], data: dict[str, Any], seed: int) -> Subject:
+    """The net of a block `model` of a config, for the images of a block `data`, with its first weights.
+
+    They are those with which a run of these blocks and this seed begins. The random state is left alone.
+
+    Raises:
+        UserError: a block is wrong.
+    """
+    config = {"model": model, "data": data, "seed": seed}
+    with isolate_rng():
+        seed_everything(seed, verbose=False)
+        images, net = build_net(config | {"runtime": {"channels_last": False}})
+    return Subject(f"seed {seed}", net, images, config, 0, "", "weights of iteration 0")
+
+
 def open_weights(path: Path, model: dict[str, Any], data: dict[str, Any], padding: str = "both") -> Subject:
     """The net of a block `model` of a config, for the images of a block `data`, with the weights in a file.
 

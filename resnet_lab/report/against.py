@@ -11,11 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from resnet_lab.report.figure import caption
-from resnet_lab.report.results import Group, Study, is_number
+from resnet_lab.report.results import Group, Study
 from resnet_lab.report.style import KINDS, PALETTE, columns, kind, save
 from resnet_lab.report.text import for_figure
 from resnet_lab.runs.identity import sanitize
 from resnet_lab.runs.swept import joined, said, text, title, word
+from resnet_lab.runs.validity import is_number
 
 PANELS = {"train_error": "training error", "test_error": "test error"}
 DEPTH = "model.depth"

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from resnet_lab.checks import UserError
 from resnet_lab.files import read_regular
 from resnet_lab.report.results import CURVES, Curve, Result, Study, check_record
 from resnet_lab.runs.directory import MOST_METRICS
+from resnet_lab.runs.rows import packed, unpacked
 from resnet_lab.runs.validity import check_curve, check_evaluation
 
 NAME = "runs.jsonl"
@@ -32,6 +34,7 @@ def line(result: Result) -> dict[str, Any]:
         "record": record,
         "curve": result.curve._asdict(),
         "evaluations": result.evaluations,
+        **({"analyses": [packed(found) for found in result.analyses]} if result.analyses else {}),
     }
 
 
@@ -53,11 +56,20 @@ def parse(text: str, folder: Path, number: int) -> Result:
             dict(found["record"]),
             curve,
             [check_evaluation(entry) for entry in found["evaluations"]],
+            [unpacked(entry) for entry in found.get("analyses", [])],
         )
         if result.record and result.status != "unreadable":
             check_curve(curve.steps, {key: getattr(curve, key) for key in CURVES})
             check_record(result.record, curve)
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (
+        UserError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         reason = f"line {number} of {NAME}: {type(error).__name__}: {error}"
         return Result(folder / "runs" / str(number), "unreadable", reason)
     return result

@@ -16,6 +16,7 @@ from resnet_lab.runs.find import find_runs
 from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
 from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.noted import evaluations
+from resnet_lab.runs.rows import Analysis, read_analyses
 from resnet_lab.runs.sealed import digest_of
 from resnet_lab.runs.swept import joined, said, settings, swept, title
 from resnet_lab.runs.validity import (
@@ -25,6 +26,7 @@ from resnet_lab.runs.validity import (
     check_evaluation,
     check_facts,
     check_number,
+    is_number,
 )
 from resnet_lab.text import one_line
 
@@ -57,6 +59,7 @@ class Result:
     record: dict[str, Any] = field(default_factory=dict)
     curve: Curve = field(default_factory=lambda: Curve([], [], []))
     evaluations: list[dict[str, Any]] = field(default_factory=list)  # by protocols, of the last iteration
+    analyses: list[Analysis] = field(default_factory=list)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -233,7 +236,12 @@ def read_run(directory: Path) -> Result:
         noted = read_evaluations(run, record) if record else []
     except (UserError, OSError, ValueError) as error:
         noted, reason = [], f"{reason} evaluations.json is left out: {error}".strip()
-    return Result(directory, status, one_line(reason, LONGEST_REASON), record, curve, noted)
+    try:
+        analyses, left_out = read_analyses(run, record) if record else ([], "")
+    except (UserError, OSError, ValueError) as error:
+        analyses, left_out = [], f"analyses.json is left out: {error}"
+    reason = f"{reason} {left_out}".strip()
+    return Result(directory, status, one_line(reason, LONGEST_REASON), record, curve, noted, analyses)
 
 
 def read_evaluations(run: Run, record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -339,10 +347,6 @@ def in_order(group: Group, keys: Sequence[str]) -> list[tuple[bool, float, str]]
 
 def order(value: Any) -> tuple[bool, float, str]:
     return (False, float(value), "") if is_number(value) else (True, 0.0, str(value))
-
-
-def is_number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < MOST_ITERATIONS**2)
 
 
 def recipe(result: Result) -> tuple[str, str]:

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from resnet_lab.files import write_atomically
-from resnet_lab.report.results import Group, Study, is_number, order
+from resnet_lab.report.results import Group, Study, order
 from resnet_lab.runs.swept import joined, said
+from resnet_lab.runs.validity import is_number
 
 # Okabe and Ito (2008): told apart by people of every colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

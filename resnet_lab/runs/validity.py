@@ -89,5 +89,9 @@ def check_number(name: str, value: Any, least: int, most: int) -> None:
         raise ValueError(f"{name} is {shown(value)}")
 
 
+def is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < MOST_ITERATIONS**2)
+
+
 def shown(value: object) -> str:
     return one_line(value, 80)

@@ -1,0 +1,11 @@
+"""What can be measured on a net: one function per analysis, from a net and its data to rows.
+
+An analysis is called with `net`, `data` (`ImageData`) and its own settings, and returns rows: a list of flat dicts
+with the same keys, whose values are numbers or text. It leaves the net, the files and torch's random state as they
+were, and draws random numbers from a generator of its own. A YAML in conf/analysis names it.
+"""
+
+from resnet_lab.analyses.responses import responses
+from resnet_lab.analyses.signals import signals
+
+__all__ = ["responses", "signals"]

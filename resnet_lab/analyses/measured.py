@@ -1,0 +1,57 @@
+"""What analyses share: copies of a net that may be changed, its convolutions, and moments over batches."""
+
+import copy
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from resnet_lab.models.structure import layers
+
+Rows = list[dict[str, Any]]
+
+
+class Moments(NamedTuple):
+    """Of all elements of the tensors that were added."""
+
+    number: int = 0
+    mean: float = 0.0
+    squares: float = 0.0  # the sum of the squared differences from the mean
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(self.squares / self.number)
+
+    def plus(self, tensor: Tensor) -> "Moments":
+        """With the elements of one more tensor (Chan et al., 1979, which loses no digits to a large mean)."""
+        variance, mean = (float(value) for value in torch.var_mean(tensor.detach(), correction=0))
+        added, number = tensor.numel(), self.number + tensor.numel()
+        difference = mean - self.mean
+        squares = self.squares + variance * added + difference**2 * self.number * added / number
+        return Moments(number, self.mean + difference * added / number, squares)
+
+
+def evaluated(net: nn.Module) -> nn.Module:
+    """A copy of the net in evaluation mode."""
+    return copy.deepcopy(net).eval()
+
+
+def with_batch_statistics(net: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, without dropout, that normalizes by the batch all the same, as in training."""
+    changed = evaluated(net)
+    for module in normalizations(changed).values():
+        module.train()
+    return changed
+
+
+def normalizations(net: nn.Module) -> dict[str, nn.Module]:
+    """Its layers of batch normalization, by name."""
+    return {name: layer for name, layer in layers(net).items() if isinstance(layer, _BatchNorm)}
+
+
+def convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:
+    """Its convolutions by name, those of shortcuts left out."""
+    found = {name: layer for name, layer in layers(net).items() if isinstance(layer, nn.Conv2d)}
+    return {name: layer for name, layer in found.items() if "shortcut" not in name.split(".")}

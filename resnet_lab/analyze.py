@@ -1,0 +1,212 @@
+"""`resnet-lab-analyze`: look inside stored nets, or a fresh one; rows go beside the record."""
+
+import csv
+import hashlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from resnet_lab.checks import UserError
+from resnet_lab.config.command_line import run_hydra
+from resnet_lab.config.compose import CONF, resolved
+from resnet_lab.endings import message_of
+from resnet_lab.eval import Stored, chosen, is_evaluated, say
+from resnet_lab.files import unusable, write_atomically
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of, hash_of_run, sanitize
+from resnet_lab.runs.noted import entries, note_analysis
+from resnet_lab.runs.quiet import silence
+from resnet_lab.runs.rows import AT, FOLDER, NAME, check_plot, check_rows, is_of, is_there
+from resnet_lab.runs.signals import PARENT, end_with_parent, handle_signals, leave
+
+if TYPE_CHECKING:
+    from resnet_lab.evaluation.stored import Subject
+
+
+class Asked(NamedTuple):
+    """An analysis as the config asks for it; `at` says of which weights of a run."""
+
+    name: str
+    block: dict[str, Any]
+    at: list[str]
+    plot: dict[str, Any]
+
+    def settings(self, at: str) -> dict[str, Any]:
+        """All that the rows depend on, beside the net and its images."""
+        return {key: value for key, value in self.block.items() if key not in ("at", "plot")} | {"at": at}
+
+    def file(self, at: str) -> str:
+        return f"{self.name}-{hash_of(self.settings(at))}.csv"
+
+
+def _task(cfg: DictConfig) -> None:
+    config = resolved(cfg, "analyze")
+    sys.exit(perform(config, HydraConfig.get().runtime.choices.get("analysis")))
+
+
+def perform(config: dict[str, Any], name: str | None = None) -> int:
+    """Analyze what the config names, and return the exit code.
+
+    Raises:
+        UserError: settings that do not fit, or a net that cannot be analyzed.
+    """
+    asked = asked_for(config.get("analysis"), name)
+    fresh = bool(config.get("model") or config.get("data"))
+    if (config["runs"] is None) != fresh:
+        raise UserError("runs=PATH, or model=... and data=... for a fresh net, must be given, one of them alone")
+    if fresh:
+        return analyze_fresh(asked, config)
+    for key in ("seed", "output"):
+        if config[key] is not None:
+            raise UserError(
+                f"{key} goes with model and data; runs have their own, and keep their rows beside them"
+            )
+    found, whole = chosen(config["runs"])
+    complete = [stored for stored in found if is_evaluated(stored, config)]
+    outcomes = [analyze_run(stored, asked, config["force"]) for stored in complete]
+    return 0 if all(outcomes) and whole and len(complete) == len(found) else 1
+
+
+def asked_for(block: Any, name: str | None) -> Asked:
+    """What a block `analysis` asks for.
+
+    Raises:
+        UserError: there is none, or its `at` or `plot` is not allowed.
+    """
+    if not isinstance(block, dict) or not isinstance(block.get("_target_"), str):
+        known = sorted(path.stem for path in Path(CONF, "analysis").glob("*.yaml"))
+        raise UserError(f"analysis=NAME must be given; there are {', '.join(known)}")
+    at = block.get("at", "last")
+    asked = at if isinstance(at, list) else [at]
+    if not asked or not all(place in AT for place in asked):
+        raise UserError(f"analysis.at must be one of {', '.join(AT)}, or a list of them; got {at!r}")
+    own_name = sanitize(name or block["_target_"].rpartition(".")[2])
+    return Asked(own_name, block, list(dict.fromkeys(asked)), check_plot(block.get("plot")))
+
+
+def analyze_run(stored: Stored, asked: Asked, force: bool) -> bool:
+    """Analyze the weights of a run that are not analyzed yet; say what was done, and whether all went well."""
+    for at in asked.at:
+        path = stored.run.directory / FOLDER / asked.file(at)
+        try:
+            if not force and is_done(stored.run, asked, at):
+                say(f"{path}: there already; force=true makes it anew")
+                continue
+            write(stored, asked, at)
+            say(f"{path}: written")
+        except Exception as error:  # the other runs are to be analyzed
+            say(f"{stored.run.directory}: {message_of('resnet-lab-analyze', error)}")
+            return False
+    return True
+
+
+def is_done(run: Run, asked: Asked, at: str) -> bool:
+    """Whether the rows of these settings and of the stored weights are there; a changed plot is noted."""
+    run_hash = hash_of_run(run.record()["config"])
+    for entry in entries(run.directory / NAME):
+        same = entry.get("file") == asked.file(at) and entry.get("settings") == asked.settings(at)
+        if same and is_of(run, run_hash, entry) and is_there(run, entry):
+            if entry.get("plot") != asked.plot:
+                note_analysis(run.directory / NAME, entry | {"plot": asked.plot})
+            return True
+    return False
+
+
+def write(stored: Stored, asked: Asked, at: str) -> None:
+    """Make the rows, then put them beside the record, then note of which weights they are."""
+    function = opened(asked)
+    from resnet_lab.evaluation.stored import open_run
+
+    last = at == "last"
+    subject = open_run(stored.checkpoint if last else stored.run.directory, "last" if last else "initialization")
+    text = as_csv(rows_of(function, subject, asked))
+    folder = stored.run.directory / FOLDER
+    try:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a symbolic link; remove it")
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / asked.file(at), text)
+    except OSError as error:
+        raise unusable(folder, error) from error
+    entry = {
+        "analysis": asked.name,
+        "settings": asked.settings(at),
+        "plot": asked.plot,
+        "run": hash_of_run(subject.config),
+        "iteration": subject.iteration,
+        "weights": subject.digest,
+        "file": asked.file(at),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    note_analysis(stored.run.directory / NAME, entry)
+
+
+def analyze_fresh(asked: Asked, config: dict[str, Any]) -> int:
+    """Analyze a net with its first weights; the rows are shown, or written to `output`."""
+    if not config.get("model") or not config.get("data"):
+        raise UserError("a fresh net needs model=... and data=...")
+    if config["output"] and Path(config["output"]).exists() and not config["force"]:
+        raise UserError(f"output={config['output']} is there already; force=true replaces it")
+    function = opened(asked)
+    from resnet_lab.evaluation.stored import open_fresh
+
+    text = as_csv(rows_of(function, open_fresh(config["model"], config["data"], config["seed"] or 0), asked))
+    if not config["output"]:
+        print(text, end="")
+        return 0
+    path = Path(config["output"]).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(f"output={path} cannot be written ({error}); give another file") from error
+    say(f"{path}: written")
+    return 0
+
+
+def opened(asked: Asked) -> Callable[..., Any]:
+    """The function with its settings."""
+    from resnet_lab.config.build import analysis_of  # torch, which is not needed for --help
+
+    silence()
+    return analysis_of(asked.block)
+
+
+def rows_of(function: Callable[..., Any], subject: "Subject", asked: Asked) -> list[dict[str, Any]]:
+    """What the function returns for the net and its data, checked.
+
+    Raises:
+        UserError: a setting is out of its range, or what it returns is not rows.
+    """
+    try:
+        rows: list[dict[str, Any]] = function(net=subject.net, data=subject.data)
+        check_rows(rows, asked.plot)
+    except ValueError as error:
+        raise UserError(f"analysis {asked.name}: {error}") from error
+    return rows
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def main() -> None:
+    if PARENT in os.environ:  # a sweep's, which analyzes at its end
+        handle_signals(leave)
+        end_with_parent(signal.SIGTERM, int(os.environ[PARENT]))
+    run_hydra(_task, "analyze")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Every analysis in a figure of its own, drawn as its plot says, and its rows in a CSV. One drawer for all."""
+
+import csv
+import io
+import itertools
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
+
+from resnet_lab.files import write_atomically
+from resnet_lab.report.figure import MOST_NAMES
+from resnet_lab.report.results import Group, Result, Study
+from resnet_lab.report.style import colour, save
+from resnet_lab.report.style import columns as fitting
+from resnet_lab.report.text import for_csv, for_figure
+from resnet_lab.runs.identity import hash_of
+from resnet_lab.runs.rows import Analysis
+
+Points = dict[Any, float]  # y by x
+TIMES = {"initialization": "at initialization", "last": "trained"}
+MOST_FIGURES = 24
+
+
+class Shown(NamedTuple):
+    """What one figure shows: an analysis with the same settings, of all runs that have it."""
+
+    name: str  # of its files
+    told: str
+    plot: dict[str, Any]
+    of: list[tuple[Group, Result, Analysis]]
+
+    @property
+    def groups(self) -> list[Group]:
+        return [group for group, _ in itertools.groupby(group for group, _, _ in self.of)]
+
+    @property
+    def times(self) -> list[str]:
+        return [at for at in TIMES if any(found.settings["at"] == at for _, _, found in self.of)]
+
+    def points(self, group: Group, at: str, x: str, y: str) -> list[Points]:
+        """One set of points per run of the net, in the order of the rows."""
+        mine = [found for its, _, found in self.of if its is group and found.settings["at"] == at]
+        return [{row[x]: row[y] for row in found.rows} for found in mine]
+
+
+def shown(study: Study) -> list[Shown]:
+    """The figures, one per analysis and settings."""
+    found: dict[tuple[str, str], list[tuple[Group, Result, Analysis]]] = {}
+    for group in study.groups:
+        for result in group.results:
+            for analysis in result.analyses:
+                settings = {key: value for key, value in analysis.settings.items() if key != "at"}
+                # a plot that differs is of another version of the analysis
+                key = json.dumps([settings, analysis.plot], sort_keys=True)
+                found.setdefault((analysis.name, key), []).append((group, result, analysis))
+    names = [name for name, _ in found]
+    figures = []
+    for (name, key), of in sorted(found.items())[:MOST_FIGURES]:
+        told = f"{name}-{hash_of(key)}" if names.count(name) > 1 else name
+        figures.append(Shown(f"analysis-{told}", told, of[0][2].plot, of))
+    return figures
+
+
+def draw_analysis(study: Study, what: Shown, folder: Path) -> None:
+    """Write its .png, .svg and .csv: a row of panels per y, with a panel per time of the weights and per x."""
+    ys, columns = what.plot["y"], list(itertools.product(what.times, what.plot["x"]))
+    figure = Figure(figsize=(5.2 * len(columns), 3.6 * len(ys) + 0.8), layout="constrained")
+    grid = figure.subplots(len(ys), len(columns), sharey="row", squeeze=False)
+    for (row, y), (column, (at, x)) in itertools.product(enumerate(ys), enumerate(columns)):
+        DRAWERS[what.plot["kind"]](study, what, grid[row][column], at, x, y)
+        decorate(grid[row][column], what, "" if row else TIMES[at], x, y)
+    handles = [
+        Line2D([], [], label=for_figure(group.title), linewidth=2, **look(study, group))
+        for group in what.groups[:MOST_NAMES]
+    ]
+    ncols = fitting([str(line.get_label()) for line in handles], 5.2 * len(columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
+    figure.suptitle(caption(what), fontsize=9, color="0.35")
+    save(figure, folder / what.name)
+    write_atomically(folder / f"{what.name}.csv", rows_csv(what))
+
+
+def decorate(axes: Axes, what: Shown, title: str, x: str, y: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(for_figure(x.replace("_", " ")))
+    axes.set_ylabel(for_figure(y.replace("_", " ")))
+    if what.plot["log"]:
+        axes.set_yscale("log", nonpositive="clip")
+        # Matplotlib's own writes formulas
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_lines(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) -> None:
+    """The mean over the runs of each net; thin lines are single runs."""
+    for group in what.groups:
+        runs = what.points(group, at, x, y)
+        style = look(study, group)
+        for points in runs if len(runs) > 1 else []:
+            axes.plot(*zip(*sorted(points.items()), strict=True), linewidth=0.5, alpha=0.6, **style)
+        if mean := mean_of(runs):
+            axes.plot(*zip(*sorted(mean.items()), strict=True), linewidth=1.8, **style)
+
+
+def draw_bars(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) -> None:
+    """A bar per net and value of x, as high as the mean over the runs; dots are single runs."""
+    groups = what.groups
+    values = list(dict.fromkeys(v for group in groups for points in what.points(group, at, x, y) for v in points))
+    width = 0.8 / len(groups)
+    for number, group in enumerate(groups):
+        runs = what.points(group, at, x, y)
+        places = {value: place + (number - (len(groups) - 1) / 2) * width for place, value in enumerate(values)}
+        mean = mean_of(runs)
+        fill: dict[str, Any] = {
+            "color": colour(study, group),
+            "hatch": "//" if group.plain else "",
+            "edgecolor": "white",
+        }
+        axes.bar([places[value] for value in mean], list(mean.values()), width, **fill)
+        for points in runs if len(runs) > 1 else []:
+            axes.plot([places[value] for value in points], list(points.values()), ".", color="0.2", markersize=3)
+    axes.set_xticks(range(len(values)), [for_figure(value) for value in values])
+
+
+DRAWERS: dict[str, Callable[..., None]] = {"line": draw_lines, "bars": draw_bars}
+
+
+def mean_of(runs: list[Points]) -> Points:
+    """Over the runs, at each x that all of them have."""
+    common = [x for x in runs[0] if all(x in points for points in runs)] if runs else []
+    return {x: statistics.fmean(points[x] for points in runs) for x in common}
+
+
+def look(study: Study, group: Group) -> dict[str, Any]:
+    """Plain nets are dashed, as a depth has the same colour in all nets."""
+    return {"color": colour(study, group), "linestyle": (0, (4, 2)) if group.plain else "-"}
+
+
+def caption(what: Shown) -> str:
+    x, y = what.plot["x"][0], what.plot["y"][0]
+    counts = sorted({len(what.points(group, at, x, y)) for group in what.groups for at in what.times})
+    seeds = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
+    single = "; thin lines or dots: single seeds" if counts[-1] > 1 else ""
+    return f"{for_figure(what.told)}; n = {seeds}{single}"
+
+
+def rows_csv(what: Shown) -> str:
+    """All rows, each with its net, its run and its seed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = list(what.of[0][2].rows[0])
+    writer.writerow(for_csv(name) for name in ["net", "run", "seed", "at", *columns])
+    for group, result, found in what.of:
+        head = [group.name, result.directory.parent.name, result.seed, found.settings["at"]]
+        for row in found.rows:
+            writer.writerow(for_csv(cell) for cell in [*head, *(row.get(name, "") for name in columns)])
+    return text.getvalue()

@@ -1,0 +1,285 @@
+"""`resnet-lab-analyze`: rows beside runs, bound to weights and settings, and the report that draws them."""
+
+import csv
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from hydra import compose, initialize_config_dir
+from test_stored import rewrite
+
+from resnet_lab import trust
+from resnet_lab.analyze import perform
+from resnet_lab.checks import UserError
+from resnet_lab.config.compose import CONF, freeze, resolved
+from resnet_lab.report import write_report
+from resnet_lab.report.committed import read_committed
+from resnet_lab.report.results import read_results, read_run
+from resnet_lab.runs.directory import Run
+from resnet_lab.runs.identity import hash_of_run
+from resnet_lab.runs.noted import entries
+from resnet_lab.runs.sealed import digest_of
+from resnet_lab.runs.start import prepare
+from resnet_lab.runs.worker import execute
+
+Tiny = Callable[..., tuple[Run, dict[str, Any]]]
+Call = Callable[..., subprocess.CompletedProcess[str]]
+NET = [
+    "model=cifar_plain",
+    *(words for words in TINY if words.partition(".")[0] in ("data", "data=synthetic", "model")),
+]
+
+
+def analyze(*overrides: str) -> int:
+    """`resnet-lab-analyze OVERRIDES`, in this process."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = resolved(compose("analyze", list(overrides)), "analyze")
+    return perform(config)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = freeze(compose("train", [f"output_root={tmp_path_factory.mktemp('runs')}", *TINY]))
+    run = prepare(config)
+    assert run is not None
+    assert execute(run, config) == 0
+    return run.directory
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Run:
+    """A copy of one finished run."""
+    return Run(shutil.copytree(finished, tmp_path / "default" / finished.parent.name / "seed0"))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files(run: Run) -> list[Path]:
+    return sorted((run.directory / "analyses").glob("*"))
+
+
+def test_rows_lie_beside_the_run_and_what_is_there_is_skipped(
+    resnet_lab: Call, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"runs={run.directory.parent.parent}", "analysis=responses", "analysis.images=20")
+    done = resnet_lab("analyze", *words)
+    (path,) = files(run)
+    assert (done.returncode, done.stdout) == (0, f"{path}: written\n"), done.stderr
+    assert [row["name"] for row in rows_of(path)][:2] == ["stem.0", "stage1.0.conv1"]
+    (entry,) = entries(run.directory / "analyses.json")
+    assert (entry["analysis"], entry["iteration"], entry["file"]) == ("responses", 6, path.name)
+    assert (entry["run"], entry["weights"]) == (
+        hash_of_run(run.record()["config"]),
+        digest_of(run.checkpoint_path),
+    )
+    assert entry["settings"] == {
+        "_target_": "resnet_lab.analyses.responses",
+        **{"part": "train", "images": 20, "at": "last"},
+    }
+    assert analyze(*words) == 0
+    assert capsys.readouterr().out == f"{path}: there already; force=true makes it anew\n"
+    assert analyze(*words, "force=true") == 0
+    assert capsys.readouterr().out == f"{path}: written\n"
+    assert len(entries(run.directory / "analyses.json")) == len(files(run)) == 1
+
+
+def test_rows_of_other_settings_lie_beside_and_what_is_damaged_is_made_anew(run: Run, capsys: Any) -> None:
+    words = (f"runs={run.directory}", "analysis=signals", "analysis.images=8")
+    assert analyze(*words) == 0
+    first, last = files(run)
+    assert rows_of(first) != rows_of(last)
+    assert {entry["iteration"] for entry in entries(run.directory / "analyses.json")} == {0, 6}
+    assert analyze(*words, "analysis.at=last", "analysis.batch_size=4") == 0
+    assert len(files(run)) == 3
+    whole = first.read_text()
+    first.write_text(whole[:-20])
+    capsys.readouterr()
+    assert analyze(*words) == 0
+    assert first.read_text() == whole
+    assert [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()].count("written") == 1
+    assert analyze(*words, "analysis.plot.log=false") == 0
+    plots = {entry["file"]: entry["plot"]["log"] for entry in entries(run.directory / "analyses.json")}
+    assert plots[first.name] is False
+
+
+def test_a_fresh_net_is_the_one_that_a_run_begins_with(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analyze(f"runs={run.directory}", "analysis=responses", "analysis.at=initialization") == 0
+    capsys.readouterr()
+    assert analyze("analysis=responses", *NET) == 0
+    (path,) = files(run)
+    shown = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["name"] for row in shown] == [row["name"] for row in rows_of(path)]
+    assert [float(row["std"]) for row in shown] == pytest.approx(
+        [float(row["std"]) for row in rows_of(path)], rel=1e-4
+    )
+    output = tmp_path / "rows/fresh.csv"
+    assert analyze("analysis=responses", *NET, "seed=1", f"output={output}") == 0
+    assert rows_of(output) != shown
+    with pytest.raises(UserError, match=r"fresh.csv is there already; force=true replaces it"):
+        analyze("analysis=responses", *NET, f"output={output}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs={run}"], "analysis=NAME must be given; there are .*responses, signals"),
+        (["analysis=responses"], "runs=PATH, or model=... and data=... for a fresh net, must be given, one of"),
+        (["analysis=responses", "runs={run}", "model=cifar_plain"], "must be given, one of them alone"),
+        (["analysis=responses", "model=cifar_plain"], "a fresh net needs model=... and data=..."),
+        (["analysis=responses", "runs={run}", "seed=1"], "seed goes with model and data; runs have their own"),
+        (["analysis=responses", "runs={run}/nowhere"], "runs: .*nowhere does not exist"),
+        (
+            ["analysis=responses", "runs={run}", "analysis.at=first"],
+            "analysis.at must be one of initialization, last",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "+analysis.image=1"],
+            "analysis.image is not a .* mean analysis.images?",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "analysis.images=some"],
+            "analysis.images must be an integer, got 'some'",
+        ),
+        (["analysis=responses", "runs={run}", "+analysis.net=1"], "analysis.net is set by the lab; leave it out"),
+        (
+            ["analysis=responses", "runs={run}", "analysis.plot.kind=pie"],
+            "analysis.plot.kind must be one of line, bars",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "+analysis.plot.z=a"],
+            "analysis.plot.z is not a setting here; there are",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "analysis.plot.x=3"],
+            "analysis.plot.x must be the name of a column",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "analysis._target_=os.system"],
+            "must be one of the analyses of resnet_lab",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "analysis._target_=resnet_lab.analyses.respnses"],
+            "analysis._target_: there is no 'resnet_lab.analyses.respnses'",
+        ),
+        (["analysis=responses", "runs={run}", "seed=-1"], "seed must be null or an integer from 0"),
+    ],
+)
+def test_refused_before_anything_is_written(tiny: Tiny, words: list[str], message: str) -> None:
+    run, _ = tiny()
+    with pytest.raises(UserError, match=message):
+        analyze(*(word.format(run=run.directory) for word in words))
+    assert not (run.directory / "analyses").exists()
+
+
+def test_what_a_run_refuses_is_told_and_the_others_are_analyzed(
+    run: Run, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, _ = tiny("seed=1")
+    assert analyze(f"runs={run.directory.parent}", "analysis=responses") == 1
+    assert f"{other.directory}: interrupted, left out" in capsys.readouterr().out
+    assert len(files(run)) == 1
+    for wrong, message in {
+        "analysis.images=0": "analysis responses: images must be a positive integer, got 0",
+        "analysis.plot.y=spread": "analysis responses: plot.y: there is no column spread; there are layer, mean",
+        "analysis.plot.x=name": "analysis responses: a value of plot.x is not a number; draw bars",
+    }.items():
+        assert analyze(f"runs={run.directory}", "analysis=responses", "force=true", wrong) == 1
+        assert message in capsys.readouterr().out
+    assert len(files(run)) == 1
+    (run.directory / "analyses.json").write_text("{")
+    assert analyze(f"runs={run.directory}", "analysis=responses") == 1
+    assert "analyses.json is damaged" in capsys.readouterr().out
+
+
+def test_the_report_draws_every_analysis_and_has_its_numbers(run: Run, tmp_path: Path) -> None:
+    for words in (["analysis=responses"], ["analysis=signals", "analysis.plot.kind=bars", "analysis.plot.x=name"]):
+        assert analyze(f"runs={run.directory}", *words) == 0
+    written = write_report([run.directory], tmp_path / "report")
+    for name in ("analysis-responses", "analysis-signals"):
+        assert {path.suffix for path in written.parent.glob(f"{name}.*")} == {".png", ".svg", ".csv"}
+        assert f"({name}.png)" in (written.parent / "report.md").read_text()
+    assert written.read_text().count("data:image/svg+xml") == 2
+    rows = rows_of(written.parent / "analysis-responses.csv")
+    assert [row["std"] for row in rows] == [row["std"] for row in rows_of(files(run)[0])]
+    assert {(row["net"], row["seed"], row["at"]) for row in rows} == {("plain-8", "0", "last")}
+    assert len(rows_of(written.parent / "analysis-signals.csv")) == 2 * len(rows)
+    # from what is committed of a report the same can be drawn
+    (again,), (before,) = (
+        read_results([path], read_committed).results for path in (written.parent, run.directory)
+    )
+    assert again.analyses == before.analyses
+    assert list(again.analyses[0].rows[0]) == list(before.analyses[0].rows[0])
+
+
+def test_rows_of_other_weights_are_left_out_with_a_sentence(run: Run, tmp_path: Path) -> None:
+    assert analyze(f"runs={run.directory}", "analysis=signals") == 0
+    rewrite(run.checkpoint_path, lambda checkpoint: checkpoint.update(other=1))
+    result = read_run(run.directory)
+    assert [found.settings["at"] for found in result.analyses] == ["initialization"]
+    assert result.reason.endswith(
+        "is left out: its rows are of other weights than the stored ones; resnet-lab-analyze makes them anew."
+    )
+    assert "of other weights than the stored ones" in write_report([run.directory], tmp_path / "r").read_text()
+    assert analyze(f"runs={run.directory}", "analysis=signals") == 0
+    assert len(read_run(run.directory).analyses) == 2
+
+
+DAMAGES: list[dict[str, Any]] = [
+    *({"file": "../record.json"}, {"file": 7}, {"sha256": "0"}, {"plot": {"kind": "line"}}, {"plot": []}),
+    *({"settings": []}, {"settings": {"at": []}}, {"analysis": "../a"}, {"plot": {"x": "layer", "y": "name"}}),
+]
+
+
+def test_a_damaged_entry_spoils_nothing_else(run: Run, tmp_path: Path) -> None:
+    assert analyze(f"runs={run.directory}", "analysis=signals", "analysis.images=8") == 0
+    path = run.directory / "analyses.json"
+    first, *others = json.loads(path.read_text())
+    for damage in DAMAGES:
+        path.write_text(json.dumps([first | damage, *others]))
+        (result,) = read_results([run.directory]).results
+        assert (len(result.analyses), result.status) == (1, "completed"), damage
+        assert "is left out: " in result.reason
+    written = write_report([run.directory], tmp_path / "report")
+    assert "is left out: " in written.read_text()
+    committed = written.with_name("runs.jsonl")
+    committed.write_text(committed.read_text().replace('"columns": ["layer"', '"columns": [7'))
+    (result,) = read_results([written.parent], read_committed).results
+    assert result.status == "unreadable"
+
+
+MINE = """
+def mean_pixel(net, data, part="test"):
+    pixels = next(data.batches(part))[0]
+    return [{"channel": c, "mean": float(m)} for c, m in enumerate(pixels.mean((0, 2, 3)))]
+"""
+
+
+def test_an_analysis_of_ones_own_is_a_function_and_a_yaml(
+    resnet_lab: Call, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "_admitted", [])
+    package, conf = tmp_path / "mine/my_nets", tmp_path / "mine/conf/analysis"
+    package.mkdir(parents=True)
+    conf.mkdir(parents=True)
+    (package / "__init__.py").write_text(MINE)
+    (conf / "pixels.yaml").write_text("_target_: my_nets.mean_pixel\nplot: {kind: bars, x: channel, y: mean}\n")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "mine"), prepend=":")
+    words = ["--config-dir", str(conf.parent), f"runs={run.directory}", "analysis=pixels"]
+    refused = resnet_lab("analyze", *words)
+    assert "analysis._target_ must be one of the analyses of resnet_lab.analyses, got 'my_nets." in refused.stderr
+    done = resnet_lab("analyze", "--trust-package", "my_nets", *words)
+    assert done.returncode == 0, done.stderr
+    write_report([run.directory], tmp_path / "report")
+    assert len(rows_of(tmp_path / "report/analysis-pixels.csv")) == 3
