@@ -1,4 +1,4 @@
-"""The networks: the paper's, and those it is measured against."""
+"""The networks of the paper, and those it is compared with."""
 
 from resnet_lab.models.highway import highway
 from resnet_lab.models.inception import inception

@@ -1,5 +1,5 @@
-"""Blocks that are computed once more in the backward pass, instead of keeping their activations ("Training Deep
-Nets with Sublinear Memory Cost", Chen et al., 2016, Section 3)."""
+"""Activation checkpointing: recompute a block's activations in the backward pass instead of keeping them
+("Training Deep Nets with Sublinear Memory Cost", Chen et al., 2016, Section 3)."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,10 +15,10 @@ from resnet_lab.models.structure import blocks
 
 
 def checkpoint_blocks(net: nn.Module) -> int:
-    """Have training keep only the input of each block, and compute the rest of it again in the backward pass.
+    """Make training keep only the input of each block and recompute the rest in the backward pass.
 
-    The gradients, the running statistics, the draws of dropout and the keys of the state dict stay what they were.
-    Evaluation and everything without gradients run as before.
+    Gradients, running statistics, dropout and the keys of the state dict do not change, nor does anything that
+    runs without gradients.
 
     Returns:
         The number of blocks.
@@ -33,33 +33,33 @@ def checkpoint_blocks(net: nn.Module) -> int:
             f"inception modules, and {type(net).__name__} has none; set it to false"
         )
     for block in found:
-        # no closure, which a copy of the net would share; no wrapper, which would change the state dict's keys
+        # a closure would be shared by copies of the net, a wrapper would change the keys of the state dict
         block.forward = partial(forward, block)
     return len(found)
 
 
 def forward(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """What the block's class computes, arguments and shapes as there."""
+    """Run the forward method of the block's class, checkpointed in training."""
     compute = partial(type(block).forward, block, **kwargs)
     if not (block.training and torch.is_grad_enabled()):
         return compute(*args)
     if torch.compiler.is_compiling():
-        # a compiled graph updates the buffers once anyway, and allows no such contexts
+        # a compiled graph updates the buffers only once anyway, and does not support these contexts
         return checkpoint(compute, *args, use_reentrant=False)
     return checkpoint(compute, *args, use_reentrant=False, context_fn=partial(contexts, block))
 
 
 def contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """For the forward pass, and for the recomputation."""
+    """Make the context of the forward pass and that of the recomputation."""
     return nullcontext(), buffers_kept(block)
 
 
 @contextmanager
 def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Have whatever runs in here update copies of the buffers, such as the running statistics.
+    """Update copies of the buffers, such as running statistics, and restore the originals at the end.
 
-    Without any running statistics at hand, batch normalization would save other tensors for the backward pass
-    than in the forward pass, which the recomputation must not.
+    With the buffers removed instead, batch normalization would save other tensors for the backward pass than it
+    did in the forward pass, which checkpointing refuses.
     """
     kept = [
         (owner, name, buffer) for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)

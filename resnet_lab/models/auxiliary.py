@@ -1,4 +1,4 @@
-"""What a net with auxiliary classifiers returns in training."""
+"""The training output of a net with auxiliary classifiers."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class WithAuxiliary(NamedTuple):
-    """The logits (N, num_classes), and those of the auxiliary classifiers, whose losses count `weight` times."""
+    """Logits (N, num_classes), and those of the auxiliary classifiers, whose losses are multiplied by `weight`."""
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...]

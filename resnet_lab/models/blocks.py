@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from resnet_lab.models.pointwise import PointwiseConv2d
 from resnet_lab.models.shortcuts import shortcut_connection
 
-MakeBlock = Callable[[int, int, int], nn.Module]  # of in_channels, out_channels, stride
+MakeBlock = Callable[[int, int, int], nn.Module]  # (in_channels, out_channels, stride)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -81,7 +81,7 @@ def stage(make_block: MakeBlock, in_channels: int, out_channels: int, blocks: in
 
 
 def head(channels: int, num_classes: int) -> nn.Sequential:
-    """Global average pooling and a linear layer, whatever the resolution."""
+    """Global average pooling, at any resolution, and a linear layer."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 
 

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, counted by torch, and the memory of its activations."""
+"""The cost of a network: parameters, multiply-adds as counted by torch, and the memory of its activations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,7 @@ from resnet_lab.models.structure import layers as layers_of
 
 Shape = tuple[int, int, int]
 
-# what the paper calls the parts of its ImageNet nets
-TABLE_1 = {
+NAMES_IN_TABLE_1 = {
     "stem": "conv1",
     "stage1": "conv2_x",
     "stage2": "conv3_x",
@@ -26,11 +25,11 @@ TABLE_1 = {
     "stage4": "conv5_x",
     "head": "fc",
 }
-LONGEST_STRUCTURE = 200  # characters
+LONGEST_NOTATION = 200  # characters
 
 
 class Layer(NamedTuple):
-    """A layer's output shape (C, H, W) and what it costs for one image."""
+    """A layer, its output shape (C, H, W), and its cost for one image."""
 
     name: str
     kind: str
@@ -40,9 +39,9 @@ class Layer(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A row as those of Table 1: a part of the net, its last layer's output (H, W), its cost for one image.
+    """A row in the style of Table 1: a part of the net, the size (H, W) of its output, and its cost for one image.
 
-    The size is None for what runs in training only.
+    The size is None for a part that runs in training only.
     """
 
     name: str
@@ -57,24 +56,22 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def count_multiply_adds(net: nn.Module, shape: Shape) -> int:
-    """Of the convolutions and linear layers, for one image of that (C, H, W): half of torch's count of
-    floating point operations.
+    """Count the multiply-adds of convolutions and linear layers for one image (C, H, W): half of torch's FLOPs.
 
-    These are the FLOPs of the paper's Table 1 and Section 3.3, with projections counted. For VGG-16 the paper's
-    15.3e9 are the convolutions alone, which come to 15.47e9 with the linear layers; for VGG-19 its 19.6e9 have
-    the linear layers, too.
+    The paper calls these FLOPs in Table 1 and Section 3.3; projections are included. Its 15.3e9 for VGG-16 are
+    the convolutions alone (15.47e9 with the linear layers); its 19.6e9 for VGG-19 include the linear layers.
 
     Raises:
-        UserError: the net does not take such an image.
+        UserError: the net does not accept such an image.
     """
     return sum(layer.multiply_adds for layer in count_layers(net, shape))
 
 
 def count_layers(net: nn.Module, shape: Shape) -> list[Layer]:
-    """The layers in the order of their use, for one image of that (C, H, W).
+    """List the layers in order of use, with their cost for one image (C, H, W).
 
     Raises:
-        UserError: the net does not take such an image.
+        UserError: the net does not accept such an image.
     """
     layers: list[Layer] = []
     counter = FlopCounterMode(display=False)
@@ -94,7 +91,7 @@ def count_layers(net: nn.Module, shape: Shape) -> list[Layer]:
     handles = [m.register_forward_pre_hook(start) for m in names] + [m.register_forward_hook(note) for m in names]
     try:
         with unchanged(net), torch.no_grad(), counter:
-            run(net.eval(), 1, shape)
+            run_on_zeros(net.eval(), 1, shape)
     finally:
         for handle in handles:
             handle.remove()
@@ -102,14 +99,14 @@ def count_layers(net: nn.Module, shape: Shape) -> list[Layer]:
 
 
 def count_activation_bytes(net: nn.Module, shape: Shape) -> int:
-    """The bytes that autograd keeps of one image of that (C, H, W) in training, until the backward pass.
+    """Count the bytes per image (C, H, W) that autograd keeps in training until the backward pass.
 
-    That is the image itself and whatever the layers' derivatives need, those of auxiliary classifiers, too;
-    parameters and buffers are not counted. Half of what two images take, as batch normalization of a single
-    value is none.
+    These are the image itself and whatever the derivatives of the layers need, auxiliary classifiers included, but
+    not parameters and buffers. The count is half of that for two images, because batch normalization cannot
+    be trained on a single value.
 
     Raises:
-        UserError: the net does not take such an image.
+        UserError: the net does not accept such an image.
     """
     kept = set()
 
@@ -118,49 +115,50 @@ def count_activation_bytes(net: nn.Module, shape: Shape) -> int:
         return tensor
 
     with unchanged(net), torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
-        run(net.train(), 2, shape)
+        run_on_zeros(net.train(), 2, shape)
         own = {tensor.untyped_storage() for tensor in (*net.parameters(), *net.buffers())}
     return sum(storage.nbytes() for storage in kept - own) // 2
 
 
 def count_stages(net: nn.Module, layers: list[Layer]) -> list[Stage]:
-    """The parts of the net and what their layers cost, with the paper's names where its Table 1 has them."""
-    paper = TABLE_1 if [name for name, _ in net.named_children()] == list(TABLE_1) else {}
+    """List the parts of the net with the cost of their layers, under the paper's names for the nets of Table 1."""
+    in_table_1 = [name for name, _ in net.named_children()] == list(NAMES_IN_TABLE_1)
     stages = []
     for name, part in parts(net):
         inside = [layer for layer in layers if f"{layer.name}.".startswith(f"{name}.")]
         # logits have no size
         size = (inside[-1].output_shape[1:] or (1, 1)) if inside else None
-        shown = f"{paper[name]} ({name})" if name in paper else name
+        shown = f"{NAMES_IN_TABLE_1[name]} ({name})" if in_table_1 else name
         multiply_adds = sum(layer.multiply_adds for layer in inside)
-        stages.append(Stage(shown, size, structure(part), count_parameters(part), multiply_adds))
+        stages.append(Stage(shown, size, notation(part), count_parameters(part), multiply_adds))
     return stages
 
 
 def parts(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The children of the net; the children's children where a container has more in it than a line can show."""
+    """Yield the children of the net by name, opening containers whose notation is too long for a line."""
     for name, child in net.named_children():
-        if type(child) in CONTAINERS and len(structure(child)) > LONGEST_STRUCTURE:
+        if type(child) in CONTAINERS and len(notation(child)) > LONGEST_NOTATION:
             yield from parts(child, f"{prefix}{name}.")
         else:
             yield prefix + name, child
 
 
-def structure(module: nn.Module) -> str:
-    """In the notation of Table 1: `[1x1, 64; 3x3, 64; 1x1, 256] x 3` are three blocks with these convolutions,
-    in the order of their definition, without the projections of shortcuts."""
+def notation(module: nn.Module) -> str:
+    """Write a module as in Table 1: `[1x1, 64; 3x3, 64; 1x1, 256] x 3` is three blocks of these convolutions, in
+    order of definition, without the projections of shortcuts."""
     inside = [element for _, element in elements(module)] if type(module) in CONTAINERS else [module]
-    texts = [(text, len(list(equal))) for text, equal in groupby(filter(None, map(describe, inside)))]
+    named = [text for text in map(element_notation, inside) if text]
+    texts = [(text, len(list(equal))) for text, equal in groupby(named)]
     return "; ".join(text if times == 1 else f"[{text.strip('[]')}] x {times}" for text, times in texts)
 
 
-def describe(element: nn.Module) -> str:
-    """A block, in brackets, or a single layer; empty if the paper's table would not name it."""
-    layers = [layer for layer in leaves(element) if describe_layer(layer)]
+def element_notation(element: nn.Module) -> str:
+    """Write a block in brackets, or a single layer; empty if the paper's table would not name it."""
+    layers = [layer for layer in leaves(element) if layer_notation(layer)]
     if len(layers) == 1:
-        return describe_layer(layers[0])
-    # the first block of a stage strides, and is to be equal to the others
-    texts = [describe_layer(layer, with_stride=False) for layer in layers]
+        return layer_notation(layers[0])
+    # without strides, so that the first block of a stage equals the others
+    texts = [layer_notation(layer, with_stride=False) for layer in layers]
     return f"[{'; '.join(texts)}]" if texts else ""
 
 
@@ -172,7 +170,7 @@ def leaves(module: nn.Module) -> Iterator[nn.Module]:
             yield from leaves(child)
 
 
-def describe_layer(layer: nn.Module, with_stride: bool = True) -> str:
+def layer_notation(layer: nn.Module, with_stride: bool = True) -> str:
     if isinstance(layer, nn.Linear):
         return f"{layer.out_features}-d fc"
     if isinstance(layer, nn.AdaptiveAvgPool2d):
@@ -191,7 +189,7 @@ def side(size: Any) -> tuple[int, ...]:
 
 @contextmanager
 def unchanged(net: nn.Module) -> Iterator[None]:
-    """Leave the buffers, training or evaluation, and the random numbers as they are."""
+    """Restore the buffers, the mode (training or evaluation) and the random state at the end."""
     training = {module: module.training for module in net.modules()}
     device = next(net.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), buffers_kept(net):
@@ -202,7 +200,7 @@ def unchanged(net: nn.Module) -> Iterator[None]:
                 module.training = before
 
 
-def run(net: nn.Module, images: int, shape: Shape) -> None:
+def run_on_zeros(net: nn.Module, images: int, shape: Shape) -> None:
     weight = next(net.parameters())
     try:
         net(torch.zeros(images, *shape, device=weight.device, dtype=weight.dtype))
@@ -210,5 +208,5 @@ def run(net: nn.Module, images: int, shape: Shape) -> None:
         raise UserError(
             f"model: {type(net).__name__} does not take images of {'x'.join(map(str, shape))} "
             f"({str(error).splitlines()[0].rstrip('.')}); "
-            "where a model has a stem, model.stem=cifar fits it to images of some 32 pixels"
+            "where a model has a stem, model.stem=cifar fits it to images of about 32 pixels"
         ) from error

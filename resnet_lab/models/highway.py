@@ -1,4 +1,4 @@
-"""Highway networks (Srivastava, Greff and Schmidhuber, 2015): shortcuts with gates that are learned."""
+"""Highway networks (Srivastava, Greff and Schmidhuber, 2015): shortcuts with learned gates."""
 
 from collections import OrderedDict
 
@@ -13,7 +13,7 @@ from resnet_lab.models.blocks import he_initialization, head
 class HighwayLayer(nn.Module):
     """H(x) T(x) + x (1 - T(x)), H = relu(conv3x3), T = sigmoid(conv3x3); (N, channels, H, W) to the same.
 
-    `transform_bias` is where T's bias starts: below zero, the layer begins by carrying its input on.
+    `transform_bias` is the initial bias of T; if it is negative, the layer starts by passing its input through.
     """
 
     def __init__(self, channels: int, transform_bias: float) -> None:
@@ -32,11 +32,11 @@ def highway(
     """A highway net for small images, from (N, in_channels, H, W) to (N, num_classes) logits.
 
     `depth` - 1 convolutions in three stages of `width`, 2 `width` and 4 `width` channels, and a linear head; the
-    first convolution of each stage changes the dimensions and is plain, the others are highway layers. As in the
-    original there is no batch normalization.
+    first convolution of each stage changes the dimensions and is plain, the others are highway layers. Like the
+    original, the net has no batch normalization.
 
     Raises:
-        ValueError: depth is below 7, a size is not a positive integer, or the bias is no number.
+        ValueError: depth is below 7, a size is not a positive integer, or the bias is not a number.
     """
     check_positive(depth=depth, in_channels=in_channels, num_classes=num_classes, width=width)
     if depth < 7:

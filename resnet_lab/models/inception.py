@@ -21,22 +21,22 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Seq
 
 
 class Branches(nn.ModuleList):
-    """The outputs of several branches, one after the other in their channels."""
+    """Branches whose outputs are concatenated along the channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self], 1)
 
 
 def filters_of(module: str, width: int) -> list[int]:
-    """How many filters the convolutions of a module have, branch by branch, in GoogLeNet's proportions."""
+    """The number of filters of each convolution in a module, branch by branch, in GoogLeNet's proportions."""
     if module == "naive":
         return [width, 2 * width, width // 2]
     return [width, width, 2 * width, width // 4, width // 2, width // 2]
 
 
 def naive_module(in_channels: int, one: int, three: int, five: int) -> tuple[Branches, int]:
-    """Figure 2a: 1x1, 3x3 and 5x5 convolutions beside a pooling; also its output's number of channels, which the
-    pooling makes larger than its input's."""
+    """Figure 2a: 1x1, 3x3 and 5x5 convolutions beside a pooling, and the number of output channels, to which the
+    pooling adds those of the input."""
     branches = (
         convolution(in_channels, one, 1),
         convolution(in_channels, three, 3),
@@ -49,8 +49,8 @@ def naive_module(in_channels: int, one: int, three: int, five: int) -> tuple[Bra
 def bottleneck_module(
     in_channels: int, one: int, before_three: int, three: int, before_five: int, five: int, pooled: int
 ) -> tuple[Branches, int]:
-    """Figure 2b: 1x1 convolutions before the 3x3 and the 5x5 and after the pooling keep the channels few; also its
-    output's number of channels."""
+    """Figure 2b: the same with 1x1 convolutions before the 3x3 and the 5x5 and after the pooling, which keep the
+    channels few, and the number of output channels."""
     branches = (
         convolution(in_channels, one, 1),
         nn.Sequential(convolution(in_channels, before_three, 1), convolution(before_three, three, 3)),
@@ -72,13 +72,13 @@ def inception(
 
     A 3x3 stem of 4 `width` channels, three stages of `modules` modules with a pooling to half the resolution
     between them, global average pooling and a linear head. The first stage's modules have `width` 1x1, 2 `width`
-    3x3 and `width` / 2 5x5 filters, as the first of GoogLeNet has with 64; or as many as `filters` says, in the
+    3x3 and `width` / 2 5x5 filters, as the first module of GoogLeNet with 64; or the numbers in `filters`, in the
     order of the arguments of `naive_module` (three) or `bottleneck_module` (six). The next stages have twice and
     four times as many.
 
     Raises:
         ValueError: the module is unknown, a size is not a positive integer, width is not a multiple of 4, or
-            filters are not as many as the module has.
+            `filters` has the wrong length.
     """
     check_choice("module", module, MODULES)
     check_positive(in_channels=in_channels, num_classes=num_classes, width=width, modules=modules)

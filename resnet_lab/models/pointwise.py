@@ -1,15 +1,15 @@
-"""1x1 convolutions with a stride, computed as what they are: a 1x1 convolution of the subsampled input."""
+"""1x1 convolutions; with a stride they are computed on the subsampled input."""
 
 from torch import Tensor, nn
 
-FEW = 16  # channels of one block of oneDNN's kernels
+FEW = 16  # channels in one block of oneDNN's kernels
 
 
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution without bias, from (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride).
 
-    On the CPU an input of few channels is subsampled before: with a stride in the convolution oneDNN writes the
-    gradient out of bounds, and hangs, crashes or returns wrong gradients (uxlfoundation/oneDNN#6035).
+    On the CPU an input with few channels is subsampled first: given the stride, oneDNN writes the gradient out of
+    bounds, and hangs, crashes or returns wrong gradients (uxlfoundation/oneDNN#6035).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""The CIFAR-10 networks of Section 4.2: 6n+2 layers, plain or residual; and their pre-activation form."""
+"""The CIFAR-10 networks of Section 4.2, 6n+2 layers, plain or residual, and their pre-activation form."""
 
 from collections import OrderedDict
 from functools import partial
@@ -26,7 +26,7 @@ def resnet_cifar(
     Raises:
         ValueError: depth is not 6n+2, shortcut is unknown, or a size is not a positive integer.
     """
-    check(depth, shortcut, in_channels, num_classes, width)
+    check_arguments(depth, shortcut, in_channels, num_classes, width)
     stem = resnet_stem("cifar", in_channels, width)
     layers = OrderedDict(stem=stem, **stages(partial(BasicBlock, shortcut=shortcut), depth, width))
     net = nn.Sequential(layers | {"head": head(4 * width, num_classes)})
@@ -37,12 +37,12 @@ def resnet_cifar(
 def preact_resnet_cifar(
     depth: int, shortcut: str, in_channels: int = 3, num_classes: int = 10, width: int = 16
 ) -> nn.Sequential:
-    """The same net of pre-activation blocks ("Identity Mappings in Deep Residual Networks", Figure 4e).
+    """`resnet_cifar` with pre-activation blocks ("Identity Mappings in Deep Residual Networks", Figure 4e).
 
-    Within a stage the output of block L is x_l plus the sum of F over the blocks from l on, exactly. Arguments,
-    shapes and errors are those of `resnet_cifar`; a plain net has no pre-activation form here.
+    Within a stage the output of block L is exactly x_l plus the sum of F over the blocks from l to L. Arguments,
+    shapes and errors are those of `resnet_cifar`, except that `shortcut` cannot be `none`.
     """
-    check(depth, shortcut, in_channels, num_classes, width, SHORTCUTS[1:])
+    check_arguments(depth, shortcut, in_channels, num_classes, width, SHORTCUTS[1:])
     stem = nn.Sequential(conv3x3(in_channels, width))
     layers = OrderedDict(stem=stem, **stages(partial(PreActivationBlock, shortcut=shortcut), depth, width))
     layers["activation"] = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU(inplace=True))
@@ -52,7 +52,7 @@ def preact_resnet_cifar(
 
 
 class PreActivationBlock(Block):
-    """F(x) + shortcut(x), F = BN - ReLU - conv3x3 - BN - ReLU - conv3x3; nothing comes after the addition."""
+    """F(x) + shortcut(x) without a ReLU after the addition, F = BN - ReLU - conv3x3 - BN - ReLU - conv3x3."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def stages(make_block: MakeBlock, depth: int, width: int) -> dict[str, nn.Module
     }
 
 
-def check(
+def check_arguments(
     depth: int,
     shortcut: str,
     in_channels: int,

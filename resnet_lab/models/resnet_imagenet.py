@@ -27,10 +27,10 @@ def resnet_imagenet(
     152), the last three halving the resolution; global average pooling and a linear head. `shortcut` is `none`
     for the plain net, or the option A, B or C of Section 4.1. `stride_in` is the convolution of a bottleneck
     that strides, `1x1` in the paper and `3x3` in torchvision. `stem` is `imagenet`, or `cifar` for images of
-    some 32 pixels. The paper's width is 64. Weights are drawn by He initialization.
+    about 32 pixels. The paper's width is 64. Weights are drawn by He initialization.
 
     Raises:
-        ValueError: depth is none of the paper's, a choice is unknown, or a size is not a positive integer.
+        ValueError: depth is not one of the paper's, a choice is unknown, or a size is not a positive integer.
     """
     check_imagenet(depth)
     check_choice("shortcut", shortcut, SHORTCUTS)
@@ -41,7 +41,7 @@ def resnet_imagenet(
     channels, out_channels = width, width if depth in BASIC else 4 * width
     for number, blocks in enumerate(IMAGENET[depth], start=1):
         layers[f"stage{number}"] = stage(
-            block(depth, shortcut, stride_in), channels, out_channels, blocks, stride=1 if number == 1 else 2
+            block_maker(depth, shortcut, stride_in), channels, out_channels, blocks, stride=1 if number == 1 else 2
         )
         channels, out_channels = out_channels, 2 * out_channels
     layers["head"] = head(channels, num_classes)
@@ -50,7 +50,7 @@ def resnet_imagenet(
     return net
 
 
-def block(depth: int, shortcut: str, stride_in: str) -> MakeBlock:
+def block_maker(depth: int, shortcut: str, stride_in: str) -> MakeBlock:
     if depth in BASIC:
         return partial(BasicBlock, shortcut=shortcut)
     return partial(Bottleneck, shortcut=shortcut, stride_in=stride_in)

@@ -1,4 +1,4 @@
-"""Shortcut connections (Section 3.3): what a residual block adds to the output of its layers."""
+"""Shortcut connections (Section 3.3), which a residual block adds to the output of its layers."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,10 +29,10 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
 
 
 def shortcut_connection(option: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """The shortcut of one residual block, or None for `none`, a plain one.
+    """Build the shortcut of a residual block; None for `none`, a plain block.
 
-    `A` pads where the dimensions increase, `B` projects there, `C` projects everywhere; where nothing
-    changes shape, A and B are the identity. It maps (N, in_channels, H, W) to
+    `A` pads where the dimensions increase, `B` projects there, `C` projects everywhere; where the shape stays,
+    A and B are the identity. The shortcut maps (N, in_channels, H, W) to
     (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
     if option == "none":

@@ -1,4 +1,4 @@
-"""What a net does first: an ImageNet stem shrinks images of 224 pixels, which those of 32 would not survive."""
+"""Stems: ImageNet's reduces a 224x224 image fourfold, CIFAR's keeps the resolution."""
 
 from torch import nn
 
@@ -9,8 +9,8 @@ STEMS = ("imagenet", "cifar")
 
 
 def resnet_stem(stem: str, in_channels: int, width: int) -> nn.Sequential:
-    """`imagenet` is Table 1's conv1 and its pooling, to a quarter of the resolution; `cifar` a 3x3 convolution
-    that keeps it (Section 4.2)."""
+    """Build Table 1's conv1 with its pooling, to a quarter of the resolution (`imagenet`), or a 3x3 convolution
+    that keeps the resolution (`cifar`, Section 4.2)."""
     if stem == "cifar":
         return nn.Sequential(conv3x3(in_channels, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     return nn.Sequential(

@@ -1,7 +1,7 @@
-"""What the blocks and the layers of a net are: for counting, checkpointing, names, and whoever looks inside.
+"""The blocks and layers of a net, defined once for counting, checkpointing, names and analyses.
 
-A forward hook that keeps the output of batch normalization finds it rectified afterwards, as the ReLU behind it
-works in place: compute inside the hook what is needed. For the same reason `register_full_backward_hook` on such a
+A forward hook that keeps the output of batch normalization finds it rectified afterwards, because the next ReLU
+works in place: compute what is needed inside the hook. For the same reason `register_full_backward_hook` on such a
 module raises RuntimeError in the forward pass: hook the convolution instead.
 """
 
@@ -14,26 +14,26 @@ CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
 def blocks(net: nn.Module) -> dict[str, nn.Module]:
-    """The blocks by name, in the order of their definition: the elements that have weights and modules inside.
+    """Map names to blocks, in order of definition: the elements with weights and with modules inside.
 
-    That is residual and plain blocks, highway layers, inception modules; VGG and AlexNet have none.
+    These are residual and plain blocks, highway layers and inception modules; VGG and AlexNet have none.
     """
     return {name: module for name, module in elements(net) if any(module.children()) and has_weights(module)}
 
 
 def layers(net: nn.Module) -> dict[str, nn.Module]:
-    """The layers by name, in the order of their definition: modules that have none inside, or hold all weights
-    themselves, as timm's batch normalization with its activation does."""
+    """Map names to layers, in order of definition: modules without modules inside, or with all weights of their
+    own, such as timm's batch normalization with its activation."""
     return {name: module for name, module in net.named_modules() if is_layer(module)}
 
 
 def stage_of(name: str) -> str:
-    """The part of the net that a module or a weight of that name is in: `stage2` for `stage2.0.conv1.weight`."""
+    """The part of the net that contains the named module or weight: `stage2` for `stage2.0.conv1.weight`."""
     return name.partition(".")[0]
 
 
 def elements(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """What a net consists of once its containers are opened: the blocks, and the layers outside of them."""
+    """Yield the elements of a net with its containers opened: the blocks, and the layers outside of them."""
     for name, child in net.named_children():
         if type(child) in CONTAINERS:
             yield from elements(child, f"{prefix}{name}.")

@@ -5,15 +5,15 @@ from torch import nn
 from resnet_lab.checks import UserError, check_choice, check_positive
 from resnet_lab.models.stems import check_stem
 
-# timm takes names with a scheme, too, and would look for these on the network or on the disk.
+# timm also accepts names with a scheme, which it would look up on the network or on the disk
 NAMES = ("inception_v4", "inception_resnet_v2")
 
 
 def inception_v4(in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet") -> nn.Module:
-    """Inception-v4, from (N, in_channels, H, W) to (N, num_classes) logits; its own images are 299x299.
+    """Inception-v4, from (N, in_channels, H, W) to (N, num_classes) logits; made for images of 299x299.
 
-    `stem=cifar` has the first convolution keep the resolution, and pads wherever the net crops, so that images
-    of some 32 pixels come to the first inception module at a quarter of their size.
+    `stem=cifar` makes the first convolution keep the resolution and pads wherever the net crops, so that images
+    of about 32 pixels reach the first inception module at a quarter of their size.
 
     Raises:
         ValueError: the stem is unknown, or a size is not a positive integer.
@@ -42,7 +42,7 @@ def from_timm(name: str, in_channels: int, num_classes: int, stem: str) -> nn.Mo
 
 
 def keep_resolution(net: nn.Module) -> None:
-    """No stride in the first convolution; no layer without padding."""
+    """Remove the stride of the first convolution, and pad in every layer."""
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.MaxPool2d)]
     layers[0].stride = (1, 1)
     for layer in layers:

@@ -1,6 +1,6 @@
-"""Nets that the paper is measured against and torchvision has; `stem=cifar` fits them to images of some 32 pixels.
+"""Nets from torchvision that the paper is compared with; `stem=cifar` fits them to images of about 32 pixels.
 
-Their keys in a state dict are torchvision's, and so is their initialization.
+Their state dict keys and their initialization are torchvision's.
 """
 
 from typing import Any
@@ -31,10 +31,10 @@ def vgg(
     if depth not in VGG_DEPTHS:
         raise ValueError(f"depth must be one of {', '.join(map(str, VGG_DEPTHS))}, got {depth!r}")
     check_switch("batch_norm", batch_norm)
-    check(stem, in_channels, num_classes)
+    check_stem_and_sizes(stem, in_channels, num_classes)
     net: Any = getattr(models, f"vgg{depth}{'_bn' if batch_norm else ''}")(num_classes=num_classes)
     net.features[0] = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1)
-    # as torchvision does it
+    # torchvision's initialization
     nn.init.kaiming_normal_(net.features[0].weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(net.features[0].bias)
     if stem == "cifar":
@@ -49,12 +49,12 @@ def vgg(
 def alexnet(in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet") -> nn.Module:
     """AlexNet (Krizhevsky, 2014), from (N, in_channels, H, W) to (N, num_classes) logits.
 
-    `stem=cifar` is a 3x3 convolution in place of the 11x11 with stride 4, and averages to 1x1 instead of 6x6.
+    `stem=cifar` puts a 3x3 convolution in place of the 11x11 with stride 4, and averages to 1x1 instead of 6x6.
 
     Raises:
         ValueError: the stem is unknown, or a size is not a positive integer.
     """
-    check(stem, in_channels, num_classes)
+    check_stem_and_sizes(stem, in_channels, num_classes)
     net: Any = models.alexnet(num_classes=num_classes)
     if stem == "imagenet":
         net.features[0] = nn.Conv2d(in_channels, 64, kernel_size=11, stride=4, padding=2)
@@ -66,7 +66,7 @@ def alexnet(in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet
 
 
 class GoogLeNet(models.GoogLeNet):  # type: ignore[misc]
-    """Says in training what its auxiliary classifiers say, too."""
+    """GoogLeNet that in training returns the logits of its auxiliary classifiers as well."""
 
     auxiliary_weight: float
 
@@ -85,14 +85,14 @@ def googlenet(
 ) -> nn.Module:
     """GoogLeNet (Szegedy et al., 2014) with batch normalization; shapes as for `vgg`.
 
-    In training, two auxiliary classifiers add `auxiliary_weight` times their losses. torchvision's has 3x3
-    convolutions where the original has 5x5. `stem=cifar` is a 3x3 convolution, without the first pooling.
+    In training, two auxiliary classifiers add `auxiliary_weight` times their losses. torchvision's net has 3x3
+    convolutions where the original has 5x5. `stem=cifar` is a 3x3 convolution without the first pooling.
 
     Raises:
         ValueError: the stem is unknown, a size is not a positive integer, or the weight is negative.
     """
     check_switch("auxiliary", auxiliary)
-    check(stem, in_channels, num_classes)
+    check_stem_and_sizes(stem, in_channels, num_classes)
     if isinstance(auxiliary_weight, bool) or not isinstance(auxiliary_weight, int | float) or auxiliary_weight < 0:
         raise ValueError(f"auxiliary_weight must be a number, 0 or more, got {auxiliary_weight!r}")
     net = GoogLeNet(num_classes=num_classes, aux_logits=auxiliary, init_weights=True)
@@ -106,7 +106,7 @@ def googlenet(
     return net  # type: ignore[no-any-return]
 
 
-def check(stem: str, in_channels: int, num_classes: int) -> None:
+def check_stem_and_sizes(stem: str, in_channels: int, num_classes: int) -> None:
     check_stem(stem)
     check_positive(in_channels=in_channels, num_classes=num_classes)
 
@@ -117,7 +117,7 @@ def check_switch(name: str, value: object) -> None:
 
 
 class AtLeast(nn.Module):
-    """Stretches what is too small for a kernel, as the net's own pooling does."""
+    """Enlarge inputs that are smaller than a kernel, as the net's own pooling does."""
 
     def __init__(self, kernel: tuple[int, int]) -> None:
         super().__init__()
@@ -129,8 +129,9 @@ class AtLeast(nn.Module):
 
 
 def fully_convolutional(net: nn.Module) -> nn.Module:
-    """The same net for images of any size: VGG's and AlexNet's linear layers become convolutions, and the class
-    scores are averaged over their positions. Nets with global average pooling are that already (Section 3.4).
+    """Convert a net to accept images of any size (Section 3.4): VGG's and AlexNet's linear layers become
+    convolutions, and the class scores are averaged over their positions. Nets with global average pooling accept
+    any size already and are returned as they are.
     """
     if not isinstance(net, models.VGG | models.AlexNet):
         return net
