@@ -1,7 +1,6 @@
 """Learning rate schedules in iterations.
 
-In MultiStep and CosineWarmup the rate of iteration k is a function of k alone; MultiStepWarmup and Plateau look at
-errors, too.
+MultiStep and CosineWarmup depend on the iteration alone; MultiStepWarmup and Plateau also depend on errors.
 """
 
 import math
@@ -19,7 +18,7 @@ from resnet_lab.checks import check_at_least, check_positive
 
 
 class MultiStep(LRScheduler):
-    """The optimizer's rate times `gamma` for each milestone reached (Section 4.2: at 32k and 48k).
+    """Multiply the optimizer's rate by `gamma` at each milestone (Section 4.2: at 32k and 48k).
 
     Raises:
         ValueError: milestones are not positive integers in order, or gamma is not in (0, 1].
@@ -43,7 +42,7 @@ class MultiStep(LRScheduler):
 class CosineWarmup(LRScheduler):
     """A straight line up to the optimizer's rate over `warmup` iterations, then half a cosine down to `min_lr`.
 
-    Iteration 0 has a `warmup`-th of the rate, iteration `warmup` all of it (arXiv:1608.03983, arXiv:1706.02677).
+    Iteration 0 has 1 / `warmup` of the rate, iteration `warmup` the full rate (arXiv:1608.03983, arXiv:1706.02677).
 
     Raises:
         ValueError: warmup is not below iterations, or a number is negative.
@@ -68,10 +67,13 @@ class CosineWarmup(LRScheduler):
 
 
 class MultiStepWarmup(MultiStep):
-    """`warmup_lr` until the training error is below `until_error` percent, then as MultiStep.
+    """Hold `warmup_lr` until the training error is below `until_error` percent, then follow MultiStep.
 
-    The paper's recipe for ResNet-110 (Section 4.2). The training error is taken over windows of
-    `window` iterations, each judged at its end; the milestones count from iteration 0.
+    This is the paper's recipe for ResNet-110 (Section 4.2). The training error is averaged over windows of
+    `window` iterations and judged at the end of each; the milestones count from iteration 0.
+
+    Raises:
+        ValueError: a setting is out of its range.
     """
 
     def __init__(
@@ -94,10 +96,10 @@ class MultiStepWarmup(MultiStep):
         super().__init__(optimizer, milestones, gamma)
 
     def observe(self, error: Tensor) -> None:
-        """Take the training error, a scalar in percent, of the iteration that has just ended."""
+        """Record the training error, a scalar in percent, of the iteration that has just ended."""
         self._seen.append(error.detach())
         if len(self._seen) == self.window:
-            # the one place that waits for the device, once a window
+            # the only place that waits for the device, once per window
             self.warming = float(sum(self._seen)) / self.window >= self.until_error
             self._seen = []
 
@@ -114,12 +116,12 @@ class MultiStepWarmup(MultiStep):
 
 
 class Plateau(ReduceLROnPlateau):
-    """The rate times `gamma` when `monitor` has stopped falling (Section 3.4).
+    """Multiply the rate by `gamma` when `monitor` has stopped falling (Section 3.4).
 
-    It has stopped when more than `patience` evaluations in a row were not below the lowest value so far by the
-    part `threshold` of it: with 0.05 and a lowest error of 40 %, not below 38 %. The paper gives no such rule.
-    `monitor` is `train/error`, or `val/error` where images are held out to validate on: with the test
-    set in that place the test error would steer the training.
+    An evaluation counts as progress if it is below the lowest value so far by the fraction `threshold`: with 0.05
+    and a lowest error of 40 %, below 38 %. The rate falls after more than `patience` evaluations in a row without
+    progress. The paper gives no such rule. `monitor` is `train/error`, or `val/error` where images are held out to
+    validate on: otherwise the test error would steer the training.
 
     Raises:
         ValueError: a setting is out of its range.

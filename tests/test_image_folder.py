@@ -212,9 +212,9 @@ def test_a_file_without_permission_is_named(tree: Path, monkeypatch: pytest.Monk
 def test_too_many_for_memory_are_refused_before_any_is_decoded(
     tree: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "MOST", 3000)
+    monkeypatch.setattr(image_folder, "MOST_BYTES", 3000)
     with pytest.raises(
-        UserError, match=r"18 images of 3x8x8 take .* smaller data.image_size, or take data=imagenet"
+        UserError, match=r"18 images of 3x8x8 take .* smaller data.image_size, or use data=imagenet"
     ):
         loaded(tree)
     assert not cache.exists()

@@ -367,9 +367,7 @@ def test_to_evaluate_a_record_downloads_nothing(
     for dataset in (CIFAR10, CIFAR100, MNIST):
         data = dataset(root=str(tmp_path / "outside/deep"))
         data.may_download = False
-        with pytest.raises(
-            UserError, match=r"is not in .*/outside/deep, and to evaluate a run nothing is downloaded"
-        ):
+        with pytest.raises(UserError, match=r"is not in .*/outside/deep, and evaluating a run downloads nothing"):
             data.prepare()
     assert not (tmp_path / "outside").exists()
 

@@ -1,4 +1,4 @@
-"""The paper's augmentation on whole batches; the draws for each image are a function of (seed, epoch, image)."""
+"""The paper's augmentation on whole batches; the draws for each image depend only on (seed, epoch, image)."""
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, seed: int, epoch: in
 
 
 def colour_shifts(components: Tensor, seed: int, epoch: int, index: Tensor) -> Tensor:
-    """(N, 3, 1, 1): a normal multiple of each column of `components` (3, 3), to be added to all pixels of an image
-    (the paper's reference 21)."""
+    """Draw a shift (N, 3, 1, 1) to add to all pixels of an image: a normal multiple of each column of `components`
+    (3, 3), as in the paper's reference 21."""
     draws = [random_normal(seed, epoch, index, f"colour component {number}") for number in range(3)]
     return (torch.stack(draws, 1) @ components.T)[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Which images make up which batch, for every epoch and process, without any shared random state."""
+"""The batches of every epoch and process, without any shared random state."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.data.streams import generator
 from resnet_lab.runs.signals import end_with_parent, held
 
-# From (C, H, W) uint8, and what was drawn for the image, to what a net is to see of it, uint8, too.
+# from an image (C, H, W) uint8, and what was drawn for it, to the views that a net sees, also uint8
 View = Callable[..., list[Tensor]]
 
 
@@ -28,11 +28,10 @@ class Images(NamedTuple):
 class Batch(NamedTuple):
     """One process's part of a global batch.
 
-    `images` is (n, C, H, W), uint8 from the loader and float32 once it is on the device; `indices` say
-    which images of the dataset these are. `weight` is what the mean loss over these images has to be
-    multiplied by for the mean over processes to be the mean over the global batch. `unreadable` names the
-    images that should be here, and why they are not. Where an image is to be seen several times, `images` is
-    a list with a tensor a view.
+    `images` is (n, C, H, W), uint8 from the loader and float32 on the device; where each image is seen several
+    times, it is a list with one such tensor per view. `indices` (n,) are the positions of these images in the
+    dataset. With the mean loss over them multiplied by `weight`, the mean over processes is the mean over the
+    global batch. `unreadable` names the images that are missing here, and the reason.
     """
 
     images: Any
@@ -44,7 +43,7 @@ class Batch(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a sampler asks of the dataset: the batch of these images, in this epoch."""
+    """A sampler's request to the dataset: the batch of these images, in this epoch."""
 
     indices: Tensor
     epoch: int
@@ -52,7 +51,7 @@ class Request(NamedTuple):
 
 
 class BatchedImages(Dataset[Batch]):
-    """Looks up whole batches, so that nothing is done image by image, unless there are several views of each."""
+    """Images in memory, looked up a whole batch at a time; only a `view` is applied image by image."""
 
     def __init__(self, images: Images, view: View | None = None) -> None:
         self.images, self.view = images, view
@@ -65,13 +64,13 @@ class BatchedImages(Dataset[Batch]):
 
 
 def stack(views: list[list[Tensor]]) -> Any:
-    """From each image's views to a tensor (n, C, H, W) a view; to that alone, if there is one view."""
+    """Stack the views of n images into one tensor (n, C, H, W) per view; return it alone if there is one view."""
     tensors = [torch.stack(view) for view in zip(*views, strict=True)]
     return tensors[0] if len(tensors) == 1 else tensors
 
 
 class TrainBatches(Sampler[Request]):
-    """Every image once an epoch, in an order that is a function of (seed, epoch)."""
+    """Every image once per epoch, in an order that depends only on (seed, epoch)."""
 
     def __init__(self, size: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         last = size % batch_size or batch_size
@@ -83,14 +82,14 @@ class TrainBatches(Sampler[Request]):
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
-        self.first = 0  # of the batches of this epoch; those before it were trained on before an interruption
+        self.first = 0  # batch of this epoch; an interrupted run has trained on those before it
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
             self.epoch, self.first = epoch, 0
 
     def resume(self, epoch: int, first: int) -> None:
-        """Go on in this epoch with batch `first`, or with the next epoch where there is no such batch."""
+        """Resume in this epoch at batch `first`, or at the next epoch if there is no such batch."""
         self.epoch, self.first = (epoch, first) if first < len(self) else (epoch + 1, 0)
 
     def __len__(self) -> int:
@@ -111,7 +110,7 @@ class EvaluationBatches(Sampler[Request]):
             raise UserError(f"{size} images are too few to evaluate on with {world_size} processes")
         taken = min(size, images or size)
         self.parts = torch.split(torch.arange(rank, taken, world_size) * size // taken, batch_size)
-        self.in_every_process = -(-(taken // world_size) // batch_size)  # of these batches; one may have one more
+        self.in_every_process = -(-(taken // world_size) // batch_size)  # batches; some processes have one more
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -121,7 +120,7 @@ class EvaluationBatches(Sampler[Request]):
 
 
 class Loader(DataLoader[Batch]):
-    """A loader of whole batches."""
+    """DataLoader of whole batches."""
 
     def __init__(
         self,
@@ -143,14 +142,14 @@ class Loader(DataLoader[Batch]):
         )
 
     def __iter__(self) -> Any:
-        with held():  # for good in the loader's processes: a request to stop is the trainer's
+        with held():  # the loader's processes stay so: a request to stop is for the trainer
             return super().__iter__()
 
 
 class TrainLoader(Loader):
-    """Goes on, once it has the state of an interrupted run's loader, with the batch after its last.
+    """Loader that, given the state of an interrupted run's loader, resumes at the batch after its last.
 
-    The state counts the batches that were handed out, whatever the workers have read ahead.
+    The state counts the batches handed out, not those that workers have read ahead.
     """
 
     sampler: TrainBatches
@@ -171,13 +170,13 @@ class TrainLoader(Loader):
 
 
 def end_with_trainer(worker: int) -> None:
-    """Have a loader's process end at once when its trainer is killed, or wants it to."""
+    """Make a loader process end at once when its trainer is killed, or tells it to."""
     end_with_parent(signal.SIGKILL)
     threading.Thread(target=end_when_told, daemon=True).start()
 
 
 def end_when_told() -> None:
-    """A SIGTERM that the trainer sends ends its loader; one to the whole group is for the trainer alone."""
+    """End on a SIGTERM from the trainer; one sent to the whole group is for the trainer alone."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The datasets. A new one is a class with three facts and a `load`."""
+"""The datasets. A new one is a class with three attributes and a `load` method."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,13 +16,13 @@ from resnet_lab.data.streams import generator
 
 
 class Digits(ImagesInMemory):
-    """scikit-learn's handwritten digits, 8x8: 1437 to train on and 360 to test on; nothing to download."""
+    """scikit-learn's handwritten digits, 8x8: 1,437 training and 360 test images; nothing to download."""
 
     in_channels, num_classes, image_size = 1, 10, 8
 
     def load(self) -> tuple[Images, Images]:
         digits = load_digits()
-        # their 17 levels, spread over the range of a byte
+        # 17 grey levels, spread over the range of a byte
         pixels = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)[:, None]
         labels = torch.from_numpy(digits.target).long()
         train, test = train_test_split(range(len(labels)), test_size=360, stratify=digits.target, random_state=0)
@@ -30,14 +30,14 @@ class Digits(ImagesInMemory):
 
 
 class MNIST(ImagesInMemory):
-    """Handwritten digits, 28x28: 60,000 and 10,000.
+    """Handwritten digits, 28x28: 60,000 training and 10,000 test images.
 
-    Takes the IDX files (plain or .gz) from `root/MNIST/raw`, as torchvision lays them, or from root
-    itself, as distributions package them; downloads them otherwise.
+    Reads the IDX files (plain or .gz) in `root/MNIST/raw`, torchvision's layout, or in root itself, the layout of
+    distributions; downloads them otherwise.
 
     Args:
-        max_images: of one file; one whose header claims more is not unpacked.
-        settings: those of every dataset in memory.
+        max_images: limit per file; a file whose header claims more is not unpacked.
+        settings: those of `ImagesInMemory`.
     """
 
     in_channels, num_classes, image_size = 1, 10, 28
@@ -61,16 +61,16 @@ class MNIST(ImagesInMemory):
 
 
 class FashionMNIST(MNIST):
-    """Pictures of clothing, 28x28: 60,000 and 10,000; files as for MNIST."""
+    """Pictures of clothing, 28x28: 60,000 training and 10,000 test images; files as for MNIST."""
 
     source = torchvision_datasets.FashionMNIST
 
 
 class CIFAR10(ImagesInMemory):
-    """Photographs, 32x32: 50,000 and 10,000.
+    """Photographs, 32x32: 50,000 training and 10,000 test images.
 
-    Takes the binary version's folder (`cifar-10-batches-bin`) under root as it is, or the Python
-    version's (`cifar-10-batches-py`) once its MD5 sums are right; downloads the latter otherwise.
+    Reads the binary version (`cifar-10-batches-bin` under root) as it is, or the Python version
+    (`cifar-10-batches-py`) once its MD5 sums are verified; downloads the latter otherwise.
     """
 
     in_channels, num_classes, image_size = 3, 10, 32
@@ -91,7 +91,7 @@ class CIFAR10(ImagesInMemory):
         folder = self.root / source.base_folder
         if not folder.exists():
             self.download(source.__name__, folder.name, lambda root: source(root, download=True))
-        # the Python version is pickled: only files whose sums are right may be opened
+        # the Python version is pickled: no file may be opened before its sum is verified
         check_md5(folder, [*source.train_list, *source.test_list])
         self.official = True
         parts = [source(self.root, train=train) for train in (True, False)]
@@ -106,7 +106,7 @@ class CIFAR10(ImagesInMemory):
 
 
 class CIFAR100(CIFAR10):
-    """Photographs of 100 classes, 32x32: 50,000 and 10,000; folders as for CIFAR-10."""
+    """Photographs of 100 classes, 32x32: 50,000 training and 10,000 test images; folders as for CIFAR-10."""
 
     num_classes = 100
     source = torchvision_datasets.CIFAR100
@@ -116,7 +116,7 @@ class CIFAR100(CIFAR10):
 
 
 class Synthetic(ImagesInMemory):
-    """Noisy copies of one random picture a class, for smoke tests: learnable, and made in memory."""
+    """Noisy copies of one random picture per class, for smoke tests: learnable, and made in memory."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Reading and downloading the files of the datasets. Errors name the file and the remedy."""
+"""Downloads and readers of the datasets' files. Errors name the file and the remedy."""
 
 import contextlib
 import gzip
@@ -20,13 +20,13 @@ from resnet_lab.data.batches import Images
 
 
 def download(name: str, root: Path, folder: str, fetch: Callable[[str], object]) -> None:
-    """Have `fetch(root)` put `folder` under root, once, however many processes ask for it.
+    """Download `folder` into root with `fetch(root)`, once, however many processes ask for it.
 
-    The download goes beside its place and moves there whole, so that an interrupted one leaves nothing
-    that looks complete. One that fails leaves nothing at all, neither the lock nor folders above it.
+    The download arrives beside its place and is moved there whole, so that an interrupted one leaves nothing
+    that looks complete. A failed one leaves nothing at all, neither the lock nor the folders above it.
 
     Raises:
-        UserError: it fails.
+        UserError: the download fails.
     """
     made = [path for path in (root, *root.parents) if not path.exists()]
     lock = root / f".{folder}.lock"
@@ -40,15 +40,15 @@ def download(name: str, root: Path, folder: str, fetch: Callable[[str], object])
                     fetch(beside)
                     os.replace(Path(beside) / folder, root / folder)
             except BaseException:
-                lock.unlink(missing_ok=True)  # while it is held: who waits for it looks whether it is still there
+                lock.unlink(missing_ok=True)  # while held: a waiting process checks that it still exists
                 raise
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):  # another process has something there
+        with contextlib.suppress(OSError):  # not empty, if another process uses it
             for path in made:
                 path.rmdir()
         raise UserError(
             f"{name} is not in {root} and could not be downloaded ({error}); put its files there, set "
-            "data.root to a folder that has them, or take data=digits, which needs no download"
+            "data.root to a folder that has them, or use data=digits, which needs no download"
         ) from error
 
 
@@ -57,13 +57,13 @@ def corrupted(path: Path, what: str) -> UserError:
 
 
 def read_idx(folder: Path, name: str, item: tuple[int, ...], most: int) -> Tensor:
-    """The uint8 array (N, *item) of one IDX file (MNIST's format), plain or as .gz.
+    """Read an IDX file (MNIST's format), plain or .gz, into uint8 (N, *item).
 
-    No more is unpacked than its header claims, and a header that claims more than `most` items is refused.
+    No more is unpacked than the header claims, and a header that claims more than `most` items is refused.
     """
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
     if path is None:
-        raise UserError(f"{folder / name} is missing (looked for it with .gz, too); put the file there")
+        raise UserError(f"{folder / name} is missing, and so is {name}.gz; put the file there")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             shape = idx_shape(path, file.read(8 + 4 * len(item)), item, most)
@@ -71,12 +71,12 @@ def read_idx(folder: Path, name: str, item: tuple[int, ...], most: int) -> Tenso
     except (EOFError, OSError, zlib.error) as error:
         raise corrupted(path, f"cannot be read ({error})") from error
     if len(raw) != math.prod(shape):
-        raise corrupted(path, f"does not hold as many bytes as its shape {list(shape)} says")
+        raise corrupted(path, f"does not hold the number of bytes of its shape {list(shape)}")
     return torch.from_numpy(np.frombuffer(raw, np.uint8).reshape(shape).copy())
 
 
 def idx_shape(path: Path, header: bytes, item: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """(N, *item), as the header of an IDX file of bytes says."""
+    """Read the shape (N, *item) from the header of an IDX file of bytes."""
     dimensions = 1 + len(item)
     shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, 4 + 4 * dimensions, 4))
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
@@ -92,7 +92,7 @@ def idx_shape(path: Path, header: bytes, item: tuple[int, ...], most: int) -> tu
 
 
 def read_idx_images(folder: Path, prefix: str, size: int, num_classes: int, most: int) -> Images:
-    """At most so many images and labels of `<prefix>-images-idx3-ubyte` and `<prefix>-labels-idx1-ubyte`."""
+    """Read `<prefix>-images-idx3-ubyte` and `<prefix>-labels-idx1-ubyte`, refusing more than `most` images."""
     pixels = read_idx(folder, f"{prefix}-images-idx3-ubyte", (size, size), most)
     labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte", (), most)
     labels_path = folder / f"{prefix}-labels-idx1-ubyte"
@@ -103,14 +103,14 @@ def read_idx_images(folder: Path, prefix: str, size: int, num_classes: int, most
 
 
 def read_cifar_binary(paths: list[Path], label_bytes: int, num_classes: int) -> Images:
-    """CIFAR's binary version: records of `label_bytes` (the last is the class) and 3072 pixels."""
+    """Read CIFAR's binary version: records of `label_bytes`, the last of them the class, and 3072 pixels."""
     record, pixels, labels = label_bytes + 3072, [], []
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path} is missing; put the file there, or remove {path.parent} to download all")
         raw = np.fromfile(path, np.uint8)
         if not len(raw) or len(raw) % record:
-            raise corrupted(path, f"is truncated: {len(raw)} bytes are no whole number of {record}-byte records")
+            raise corrupted(path, f"is truncated: {len(raw)} bytes do not divide into {record}-byte records")
         rows = torch.from_numpy(raw).view(-1, record)
         check_labels(path, rows[:, label_bytes - 1], num_classes)
         labels.append(rows[:, label_bytes - 1].long())
@@ -124,7 +124,7 @@ def check_labels(path: Path, labels: Tensor, num_classes: int) -> None:
 
 
 def check_md5(folder: Path, files: list[list[str]]) -> None:
-    """Hold each [name, md5] against the file of that name, before anything opens it."""
+    """Check each [name, md5] against the file of that name, before anything opens it."""
     for name, md5 in files:
         if not (folder / name).exists():
             raise UserError(f"{folder / name} is missing; remove {folder} to download it again")

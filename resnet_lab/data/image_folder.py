@@ -15,30 +15,31 @@ from resnet_lab.data.module import ImagesInMemory, log
 from resnet_lab.data.pixels import Source, load_pixels, read
 from resnet_lab.text import one_line
 
-MOST = 1 << 32  # bytes of pixels in memory
+MOST_BYTES = 1 << 32  # of pixels in memory
 MODES: dict[int, Literal["GRAY", "RGB"]] = {1: "GRAY", 3: "RGB"}
 
 
 class ImageFolder(ImagesInMemory):
     """Images in `root/train/<class>/` and `root/test/<class>/`, or `root/val/<class>/` where there is no test/.
 
-    PNG, JPEG, WebP, GIF (not animated) and AVIF, 8 bits per colour; transparency is dropped, more bits are rounded
-    to 8, and images are turned as their EXIF data say. Hidden files and folders are left out; whatever else is not
-    an image is refused by name. The pixels are kept in the cache folder, bound to the files by a checksum.
+    PNG, JPEG, WebP, GIF (not animated) and AVIF; transparency is dropped, more than 8 bits per colour are rounded
+    to 8, and images are turned according to their EXIF data. Hidden files and folders are skipped; anything else
+    that is not an image is refused by name. The pixels are kept in the cache folder, tied to the files by a
+    checksum.
 
     Args:
-        image_size: resize all images to so many pixels of height and of width; None for the files' own size, which
-            must be one for all, and square.
-        in_channels: 1 for grey, 3 for colour; None for that of the first image, and a colour image among grey ones
-            is refused.
-        num_classes: how many there must be; None for as many as there are folders.
-        max_pixels: of one image; one whose header says more is not decoded, and is refused.
-        settings: those of images in memory.
+        image_size: height and width in pixels to resize all images to; None for the files' own size, which must be
+            square and the same for all.
+        in_channels: 1 for grey, 3 for colour; None for that of the first image, in which case a colour image among
+            grey ones is refused.
+        num_classes: number of classes required; None for the number of folders.
+        max_pixels: limit per image; an image whose header claims more is refused without decoding it.
+        settings: those of `ImagesInMemory`.
 
     Raises:
         ValueError: a setting is out of its range.
-        UserError: folders are missing or empty, classes are not the same in both, an image cannot be read or is of
-            another size, or there are too many to keep in memory.
+        UserError: folders are missing or empty, the classes in both differ, an image cannot be read or has another
+            size, or there are too many images to keep in memory.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class ImageFolder(ImagesInMemory):
                 f"in_channels must be 1 (grey), 3 (colour) or null (as the files), got {in_channels!r}"
             )
         self.resizes, self.converts = image_size is not None, in_channels is not None
-        self.num_classes = num_classes or len(class_folders(self.root / "train"))
+        self.num_classes = num_classes or len(classes_of(self.root / "train"))
         if image_size is None or in_channels is None:
             channels, size = self._first_image()
             image_size, in_channels = image_size or size, in_channels or channels
@@ -70,22 +71,25 @@ class ImageFolder(ImagesInMemory):
     def load(self) -> tuple[Images, Images]:
         check_decoder()
         parts = ("train", folder_of_tests(self.root))
-        classes = [class_folders(self.root / part) for part in parts]
-        self._check_classes(parts, *classes)
-        names = [
-            [[f"{part}/{name}/{file}" for file in files_of(self.root / part / name)] for name in classes[0]]
-            for part in parts
-        ]
-        labels = [torch.tensor([k for k, files in enumerate(n) for _ in files]) for n in names]
-        pixels = load_pixels(self._source([file for part in names for files in part for file in files]))
-        count = len(labels[0])
-        return Images(pixels[:count], labels[0]), Images(pixels[count:], labels[1])
+        classes, others = (classes_of(self.root / part) for part in parts)
+        self._check_classes(parts, classes, others)
+        (train, train_labels), (test, test_labels) = (self._files(part, classes) for part in parts)
+        pixels = load_pixels(self._source(train + test))
+        return Images(pixels[: len(train)], train_labels), Images(pixels[len(train) :], test_labels)
+
+    def _files(self, part: str, classes: list[str]) -> tuple[list[str], Tensor]:
+        """The images of a part by their names under root, and their labels."""
+        files = [files_of(self.root / part / name) for name in classes]
+        names = [f"{part}/{name}/{file}" for name, found in zip(classes, files, strict=True) for file in found]
+        counts = torch.tensor([len(found) for found in files])
+        return names, torch.arange(len(classes)).repeat_interleave(counts)
 
     def _first_image(self) -> tuple[int, int]:
-        """Its channels, 1 or 3, and its side in pixels."""
+        """The channels of the first image, 1 or 3, and its side in pixels."""
         check_decoder()
         folder = self.root / "train"
-        path = folder / (name := class_folders(folder)[0]) / files_of(folder / name)[0]
+        folder /= classes_of(folder)[0]
+        path = folder / files_of(folder)[0]
         channels, height, width = self._decoded(path, read(path), "UNCHANGED").shape
         if height != width and not self.resizes:
             raise UserError(
@@ -98,11 +102,11 @@ class ImageFolder(ImagesInMemory):
     def _source(self, names: list[str]) -> Source:
         shape = (self.in_channels, self.image_size, self.image_size)
         size = len(names) * self.in_channels * self.image_size**2
-        if size > MOST:
+        if size > MOST_BYTES:
             raise UserError(
                 f"{len(names)} images of {self.in_channels}x{self.image_size}x{self.image_size} take "
-                f"{size / 1e9:.1f} GB, more than {MOST / 1e9:.1f} GB to be kept in memory; set a smaller "
-                "data.image_size, or take data=imagenet, which decodes images as they are needed"
+                f"{size / 1e9:.1f} GB, more than the {MOST_BYTES / 1e9:.1f} GB allowed in memory; set a smaller "
+                "data.image_size, or use data=imagenet, which decodes images as they are needed"
             )
         how = f"resizes={self.resizes} converts={self.converts}"
         return Source(self.root, names, shape, how, self._pixels)
@@ -152,15 +156,19 @@ class ImageFolder(ImagesInMemory):
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, by name, without hidden files."""
+    """The entries of a folder in the order of their names, without hidden ones."""
     try:
         return sorted((e for e in os.scandir(folder) if e.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{one_line(folder)} cannot be read ({error.strerror}); mend or remove it") from error
 
 
-def class_folders(folder: Path) -> list[str]:
-    """The names of the classes, in order."""
+def classes_of(folder: Path) -> list[str]:
+    """The names of the classes, in order.
+
+    Raises:
+        UserError: there are none, or something beside them.
+    """
     found = entries(folder) if folder.is_dir() else []
     if not found:
         raise UserError(
@@ -173,7 +181,11 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def files_of(folder: Path) -> list[str]:
-    """The names of a class's images, in order."""
+    """The names of a class's images, in order.
+
+    Raises:
+        UserError: there are none, or something beside them.
+    """
     found = entries(folder)
     if not found:
         raise UserError(f"{one_line(folder)} is empty; put images of that class there, or remove it everywhere")
@@ -189,10 +201,10 @@ def files_of(folder: Path) -> list[str]:
 
 
 def folder_of_tests(root: Path) -> str:
-    """The name of the folder of test images."""
+    """The name of the folder of test images, `test` or `val`."""
     found = [name for name in ("test", "val") if (root / name).is_dir()]
     if not found:
         raise UserError(f"{root} has neither test/ nor val/; put the test images there, one folder per class")
     if len(found) == 2:
-        log.warning("%s/val is left out, as there is test/; data.holdout validates on training images", root)
+        log.warning("%s/val is not used, because there is test/; data.holdout validates on training images", root)
     return found[0]

@@ -1,4 +1,5 @@
-"""Folders of images too many for memory: ImageNet as torchvision lays it, or any tree with a folder a class."""
+"""Folders of too many images for memory: ImageNet in torchvision's layout, or any tree with one folder per
+class."""
 
 import contextlib
 import hashlib
@@ -22,31 +23,31 @@ from torchvision.datasets import DatasetFolder
 from resnet_lab.checks import UserError, check_at_least, check_positive
 from resnet_lab.data.augment import colour_shifts
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, Request, View, stack
-from resnet_lab.data.module import ImageData, log, split
+from resnet_lab.data.module import ImageData, hold_out, log
 from resnet_lab.data.views import CenterCrop, RandomCrop
 from resnet_lab.text import one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
-LONGEST = 16  # times as long as wide; of longer images the middle is taken
-WIDEST = 4  # times image_size; crops of images resized to a longer side show less than a sixteenth of them
-SAMPLED = 9  # images that are looked at to know how large they are
-BLOWN_UP = 2  # times the files' own size; images that are resized to more than that are small ones
-CLASSES = 1000  # of ImageNet, where its folders are not at hand
+LONGEST = 16  # times as long as wide; only the middle of longer images is used
+WIDEST = 4  # times image_size; with a longer side a crop shows less than a sixteenth of the image
+SAMPLED = 9  # images examined to estimate their size
+BLOWN_UP = 2  # times the files' own size; images resized to more than that count as small
+CLASSES = 1000  # of ImageNet, for use without its folders
 
 
 class Files(NamedTuple):
-    """Images on the disk: paths (N,) as bytes, which are few, and labels (N,) int64."""
+    """Images on the disk: paths (N,) as bytes, which take little memory, and labels (N,) int64."""
 
     paths: Any
     labels: Tensor
 
 
 class Colours(NamedTuple):
-    """Of the training images' pixels, on the scale [0, 1]: mean and principal components of the colours.
+    """Mean and principal components of the training images' colours, on the scale [0, 1].
 
-    mean is (3, size, size); components (3, 3) has in its columns the eigenvectors of the covariance of red, green
-    and blue, each times its eigenvalue.
+    `mean` is (3, size, size); the columns of `components` (3, 3) are the eigenvectors of the covariance of red,
+    green and blue, each times its eigenvalue.
     """
 
     mean: Tensor
@@ -59,25 +60,26 @@ class ImageNet(ImageData):
     In training a crop of `image_size` pixels is taken from the image with its shorter side resized to a random
     length, mirrored half of the time, and its colours are shifted along their principal components (Section 3.4);
     in evaluation the crop is the middle one, with the shorter side at `eval_shorter_side`. The validation images
-    are also the test images, as those of ImageNet have no public labels. Images are turned as their EXIF data say.
+    are also the test images, because ImageNet's test labels are not public. Images are turned according to their
+    EXIF data.
 
     Args:
-        image_size: pixels of a crop's side.
-        shorter_side: the least and the most.
-        eval_shorter_side: pixels.
+        image_size: side of a crop in pixels.
+        shorter_side: least and greatest length of the shorter side in training, in pixels.
+        eval_shorter_side: length of the shorter side in evaluation, in pixels.
         colour: standard deviation of the multiples of the principal components; 0 for none.
-        num_classes: how many there must be; None for as many as there are folders.
-        statistics_images: how many training images the mean and the components are taken from.
-        max_pixels: of one image; one whose header says more is not decoded and cannot be read.
-        allow_unreadable: leave out images that cannot be read, and name them in the record; they end the run
-            otherwise.
-        prefetch: batches that each loader process has ready.
-        num_workers: None for as many as the process has threads.
-        settings: those of every dataset.
+        num_classes: number of classes required; None for the number of folders.
+        statistics_images: number of training images from which mean and components are estimated.
+        max_pixels: limit per image; an image whose header claims more is not decoded and counts as unreadable.
+        allow_unreadable: leave out images that cannot be read, and name them in the record; otherwise they end the
+            run.
+        prefetch: batches that each loader process prepares ahead.
+        num_workers: loader processes; None for the number of threads of this process.
+        settings: those of `ImageData`.
 
     Raises:
         ValueError: a setting is out of its range.
-        UserError: folders are missing or empty, classes are not as many or not the same in both, or an image
+        UserError: folders are missing or empty, the classes in both differ or have another number, or an image
             cannot be read.
     """
 
@@ -127,13 +129,13 @@ class ImageNet(ImageData):
         warn_of_small_images(train, self.shorter_side)
         return train, val
 
-    def fingerprint(self, *parts: Files) -> str:
-        """Of the names and sizes of all files, as their content is too much to read for that."""
+    def checksum_of(self, *parts: Files) -> str:
+        """Compute a sha256 of the names and sizes of all files; reading their content would take too long."""
         digest = hashlib.sha256()
         for part in parts:
             for path in part.paths:
                 name = os.path.relpath(path, os.fsencode(self.root))
-                # a link that leads nowhere is an image that cannot be read
+                # a dangling link counts as an unreadable image
                 size = os.stat(path).st_size if os.path.exists(path) else -1
                 digest.update(b"%s %d\n" % (name, size))
         return digest.hexdigest()
@@ -184,11 +186,11 @@ class ImageNet(ImageData):
             )
 
     def _statistics(self) -> Colours:
-        """From as many of the training images as `statistics_images` says, the same for all seeds."""
+        """Estimate mean and components from `statistics_images` training images, the same for all seeds."""
         train: Files = self.train
         few = train
         if self.statistics_images < len(train.labels):
-            few = split(train, self.statistics_images)[1]
+            _, few = hold_out(train, self.statistics_images)
         loader = Loader(self.dataset(few), EvaluationBatches(len(few.labels), 100, 0, 1), self.num_workers)
         total = torch.zeros(3, self.image_size, self.image_size, dtype=torch.int64)
         products, count = torch.zeros(3, 3, dtype=torch.float64), 0
@@ -209,7 +211,7 @@ class ImageNet(ImageData):
         return Colours((mean / 255).float(), (vectors * values).float())
 
 
-MakeDraws = Callable[[int, Tensor], Sequence[Any]]  # from an epoch and the images' numbers, one an image
+MakeDraws = Callable[[int, Tensor], Sequence[Any]]  # from an epoch and the images' indices to a draw for each
 
 
 def no_draws(epoch: int, indices: Tensor) -> Sequence[None]:
@@ -217,7 +219,7 @@ def no_draws(epoch: int, indices: Tensor) -> Sequence[None]:
 
 
 class ImageFiles(Dataset[Batch]):
-    """Reads and shows the images of a batch one by one, and says which cannot be read."""
+    """Images read and viewed one by one; a batch names those that cannot be read."""
 
     def __init__(self, files: Files, max_pixels: int, view: View, draws: MakeDraws = no_draws) -> None:
         self.files, self.max_pixels, self.draws, self.view = files, max_pixels, draws, view
@@ -240,19 +242,19 @@ class ImageFiles(Dataset[Batch]):
 
 
 def read_image(path: str, max_pixels: int) -> Tensor:
-    """(3, H, W) uint8.
+    """Read an image file into (3, H, W) uint8.
 
     Raises:
-        OSError, RuntimeError, ValueError: it cannot be read, or as `decode`.
+        OSError, RuntimeError, ValueError: the file cannot be read, or `decode` refuses it.
     """
     return middle(decode(np.fromfile(path, np.uint8), max_pixels))
 
 
 def decode(content: Any, max_pixels: int, mode: Literal["RGB", "GRAY", "UNCHANGED"] = "RGB") -> Tensor:
-    """(C, H, W) uint8 from the bytes of a file (numpy, uint8); C is 3, or what the file has with mode UNCHANGED.
+    """Decode the bytes of a file (numpy, uint8) into (C, H, W) uint8; with mode UNCHANGED, C is the file's own.
 
     Raises:
-        RuntimeError, ValueError: there is no whole image of 8 bits a colour, or one of too many pixels.
+        RuntimeError, ValueError: it is not one whole image of 8 bits per colour, or has too many pixels.
     """
     from torchcodec.decoders import decode_image  # type: ignore[attr-defined]  # it must fit torch's version
 
@@ -263,15 +265,15 @@ def decode(content: Any, max_pixels: int, mode: Literal["RGB", "GRAY", "UNCHANGE
         raise ValueError(f"{width}x{height} is more than data.max_pixels={max_pixels}")
     image: Tensor = decode_image(torch.from_numpy(content), mode=mode)
     if image.ndim != 3 or image.dtype != torch.uint8:
-        raise ValueError(f"not one image of 8 bits a colour: {tuple(image.shape)} {image.dtype}")
+        raise ValueError(f"not one image of 8 bits per colour: {tuple(image.shape)} {image.dtype}")
     return image
 
 
 def still_size(content: Any) -> tuple[int, int]:
-    """Width and height in pixels, from the header alone; `content` is (N,) bytes.
+    """Read width and height in pixels from the header alone; `content` is (N,) bytes.
 
     Raises:
-        ValueError: it is none of the formats, or moves: all its pictures would be decoded.
+        ValueError: the format is unknown, or the image is animated, so that all its pictures would be decoded.
     """
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own; ours is a setting
     try:
@@ -286,7 +288,7 @@ def still_size(content: Any) -> tuple[int, int]:
 
 
 def middle(image: Tensor) -> Tensor:
-    """The image, or the middle of one so long that resizing it would take all memory."""
+    """Cut out the middle of an image so long that resizing it would take all memory; return others as they are."""
     height, width = image.shape[1:]
     longest = LONGEST * min(height, width)
     top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
@@ -294,7 +296,7 @@ def middle(image: Tensor) -> Tensor:
 
 
 def reason(error: Exception) -> str:
-    """Without the place in the library's source."""
+    """The first line of a decoder's error, without the place in the library's source."""
     return re.sub(r"^\w+, \S+:\d+, ", "", (str(error).splitlines() or [type(error).__name__])[0])
 
 
@@ -309,7 +311,7 @@ def check_decoder() -> None:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The names of the folders in it, in order; none where there is no such folder."""
+    """The names of the folders in `folder`, in order; none if it does not exist."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
 
 
@@ -320,7 +322,7 @@ def check_folder(root: Path, part: str) -> None:
         how = (
             f"unpack {', '.join(archives)} first: torchvision.datasets.ImageNet({str(root)!r}, {part!r}) does it"
             if archives
-            else "put the images there, a folder a class, or set data.root to the folder that has train/ and val/"
+            else "put the images there, one folder per class, or set data.root to the folder with train/ and val/"
         )
         raise UserError(f"{folder} has no folders of images; {how}")
 
@@ -333,7 +335,10 @@ def read_folder(folder: Path) -> Files:
     others = sum(len(files) for _, _, files in os.walk(folder, followlinks=True)) - len(samples)
     if others:
         log.warning(
-            "%s: %d files are left out, as their names end in none of %s", folder, others, " ".join(EXTENSIONS)
+            "%s: %d files are left out, because their names do not end in one of %s",
+            folder,
+            others,
+            " ".join(EXTENSIONS),
         )
     paths, labels = zip(*samples, strict=True)
     return Files(np.array([os.fsencode(path) for path in paths]), torch.tensor(labels))
@@ -353,17 +358,17 @@ def check_shown(image_size: int, shorter_side: tuple[int, int], eval_shorter_sid
         raise ValueError(
             f"shorter_side={list(shorter_side)} and eval_shorter_side={eval_shorter_side} must not exceed "
             f"{WIDEST} times image_size={image_size}, or a crop shows less than a sixteenth of the image; set "
-            f"data.shorter_side=[{least},{most}] data.eval_shorter_side={least}, the paper's proportions, or take "
+            f"data.shorter_side=[{least},{most}] data.eval_shorter_side={least}, the paper's proportions, or use "
             "data=image_folder for small images"
         )
 
 
 def warn_of_small_images(train: Files, shorter_side: tuple[int, int]) -> None:
-    """Say so where the images, as a few of them are, would be blown up."""
+    """Warn if a sample of the images suggests that resizing would blow them up."""
     few = train.paths[:: -(-len(train.paths) // SAMPLED)]
     sizes = []
     for path in few:
-        with contextlib.suppress(OSError, RuntimeError, ValueError):  # it is named when it is read
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # reported when the image is read
             sizes.append(min(still_size(np.fromfile(os.fsdecode(path), np.uint8))))
     own = statistics.median(sizes) if sizes else shorter_side[0]
     if shorter_side[0] > BLOWN_UP * own:

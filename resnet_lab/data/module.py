@@ -1,4 +1,4 @@
-"""What a Trainer needs of a dataset, wherever its images are; and datasets that fit in memory."""
+"""The LightningDataModules behind all datasets, and behind those that fit in memory."""
 
 import hashlib
 import logging
@@ -29,30 +29,30 @@ from resnet_lab.data.streams import generator
 
 log = logging.getLogger(__name__)
 
-# One split for all seeds, so that runs that differ in their seed alone validate on the same images.
+# one split for all seeds, so that runs that differ in their seed alone validate on the same images
 HOLDOUT_SEED = 0
 PARTS = ("train", "val", "test")
 
-Part = TypeVar("Part", bound=tuple[Any, ...])  # a named tuple with `labels` and what else there is an image
+Part = TypeVar("Part", bound=tuple[Any, ...])  # a named tuple of `labels` and other columns, one entry per image
 
 
 class ImageData(LightningDataModule, ABC):
-    """Training, validation and test images, normalized and augmented batch by batch after their transfer to the
-    device.
+    """Training, validation and test images, normalized and augmented batch by batch on the device.
 
     Args:
-        root: the folder of the dataset's files.
-        batch_size: training images an iteration, over all processes together.
-        eval_batch_size: images a step of evaluation, in each process.
-        holdout: images taken from the training set to validate on; 0 validates on the test set and
-            trains on all images, the paper's final protocol.
-        mean: what is subtracted, computed from the training images: per_pixel (the paper) or per_channel; or a
-            number a channel, on the scale [0, 1].
+        root: folder of the dataset's files.
+        batch_size: training images per iteration, over all processes together.
+        eval_batch_size: images per evaluation step, in each process.
+        holdout: number of training images to validate on; 0 validates on the test set and trains on all
+            images, the paper's final protocol.
+        mean: mean to subtract, computed from the training images: per_pixel (the paper) or per_channel; or a list
+            of one number per channel on the scale [0, 1].
         flip: mirror half of the training images.
         num_workers: loader processes; 0 is the fastest for images in memory.
-        seed: of the order and the augmentation.
-        subset: train on so many of the training images, the same for all seeds; None for all.
-        std: what is divided by after the mean is subtracted, a number a channel; None, as the paper, for nothing.
+        seed: seed of the order and the augmentation.
+        subset: number of training images to use, the same ones for all seeds; None for all.
+        std: list of one number per channel to divide by after the mean is subtracted; None, as in the paper, for
+            no division.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -63,10 +63,10 @@ class ImageData(LightningDataModule, ABC):
     num_classes: int
     image_size: int
     prefetch = 2
-    official = False  # whether the files are known to be those that the literature means
-    final_train_images: int | None = None  # of how many training images the final error is taken; None for all
+    official = False  # whether the files are verified to be the literature's
+    final_train_images: int | None = None  # number of training images for the final error; None for all
     may_download = True
-    expected_checksum: str | None = None  # of the images that a stored run had
+    expected_checksum: str | None = None  # of a stored run's images
 
     def __init__(
         self,
@@ -102,29 +102,29 @@ class ImageData(LightningDataModule, ABC):
 
     @abstractmethod
     def load(self) -> tuple[Any, Any]:
-        """The training and the test images, as named tuples with `labels` (N,)."""
+        """Read the training and the test images, as named tuples with `labels` (N,)."""
 
     @abstractmethod
-    def fingerprint(self, *parts: Any) -> str:
-        """A sha256 by which to know the images again."""
+    def checksum_of(self, *parts: Any) -> str:
+        """Compute a sha256 by which to recognize the images."""
 
     @abstractmethod
     def dataset(self, part: Any, training: bool = False, view: View | None = None) -> Dataset[Batch]:
-        """The images to train on, to evaluate on, or as `view` shows them."""
+        """Make the dataset of a part: for training, for evaluation, or as `view` shows the images."""
 
     @abstractmethod
     def mean_of(self, train: Any, kind: str) -> Tensor:
-        """The mean of the training images on the scale [0, 1], per_pixel (C, H, W) or per_channel (C, 1, 1)."""
+        """Compute the training images' mean on the scale [0, 1], per_pixel (C, H, W) or per_channel (C, 1, 1)."""
 
     @abstractmethod
     def augment(self, images: Tensor, batch: Batch) -> Tensor:
-        """What is done in training on the device, with the images (n, C, H, W) of a batch, normalized."""
+        """Augment the normalized images (n, C, H, W) of a training batch, on the device."""
 
     def check_loaded(self, train: Any, test: Any) -> None:
-        """Raise UserError unless the images are what they should be."""
+        """Raise UserError if the images are not as the settings require."""
 
     def prepare(self) -> None:
-        """Read the files, split and take the mean; once, before the Trainer starts."""
+        """Read the files, split them and compute the mean; once, before the Trainer starts."""
         if self.train is not None:
             return
         everything, self.test = self.load()
@@ -134,24 +134,29 @@ class ImageData(LightningDataModule, ABC):
                 raise UserError(
                     f"data.subset must not exceed the {len(everything.labels)} training images, got {self.subset}"
                 )
-            everything = split(everything, self.subset)[1]
+            _, everything = hold_out(everything, self.subset)
         if self.holdout >= len(everything.labels):
             raise UserError(
                 f"data.holdout must be below the {len(everything.labels)} training images, got {self.holdout}"
             )
-        self.checksum = self.fingerprint(everything, self.test)
+        self.checksum = self.checksum_of(everything, self.test)
         if self.expected_checksum not in (None, self.checksum):
             raise UserError(
                 f"the images in {self.root} are not those of the record (sha256 {self.checksum[:12]}); put the "
                 "run's own there"
             )
-        self.train, self.val = split(everything, self.holdout) if self.holdout else (everything, self.test)
+        self.train, self.val = hold_out(everything, self.holdout) if self.holdout else (everything, self.test)
         given, std = self.mean_given, self.std_given
-        self.mean = self._numbers("mean", given) if isinstance(given, list) else self.mean_of(self.train, given)
-        self.std = None if std is None else self._numbers("std", std)
+        listed = isinstance(given, list)
+        self.mean = self._per_channel("mean", given) if listed else self.mean_of(self.train, given)
+        self.std = None if std is None else self._per_channel("std", std)
 
     def train_images(self) -> Any:
-        """What there is to train on, once it is read."""
+        """The training images.
+
+        Raises:
+            RuntimeError: `prepare()` has not been called.
+        """
         if self.train is None:
             raise RuntimeError("prepare() has not been called")
         return self.train
@@ -174,27 +179,27 @@ class ImageData(LightningDataModule, ABC):
         return self._evaluation_loader(self.val)
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """The test images, and the training images without augmentation, `final_train_images` of them."""
+        """Loaders of the test images, and of `final_train_images` training images without augmentation."""
         train, count = self.train_images(), self.final_train_images
         if count is not None and count < len(train.labels):
-            train = split(train, count)[1]
+            _, train = hold_out(train, count)
         return [self._evaluation_loader(part) for part in ((self.test, train) if count != 0 else (self.test,))]
 
     def batches(
         self, part: str, size: int | None = None, images: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of a part, normalized and not augmented, each once and in order, without a Trainer.
+        """Iterate over a part without a Trainer: each image once and in order, normalized and not augmented.
 
         Args:
             part: train, val or test.
             size: images per batch; None for `eval_batch_size`.
-            images: at most so many of them, evenly spaced, as folders of images are sorted by class; None for all.
+            images: limit of their number, evenly spaced because folders of images are sorted by class; None for all.
 
         Returns:
-            float32 images (n, C, H, W) and int64 labels (n,), on the CPU; they are read if they are not yet.
+            float32 images (n, C, H, W) and int64 labels (n,), on the CPU. The first call reads the files.
 
         Raises:
-            UserError: as `prepare`; or an image cannot be read, unless such images are to be left out.
+            UserError: `prepare` fails, or an image cannot be read and is not to be left out.
             ValueError: there is no such part, or a number is not a positive integer.
         """
         check_choice("part", part, PARTS)
@@ -208,7 +213,7 @@ class ImageData(LightningDataModule, ABC):
         return ((batch.images, batch.labels) for batch in ready if len(batch.labels))
 
     def ready(self, batch: Batch, training: bool = False) -> Batch:
-        """The batch as a net takes it: normalized, in training augmented as well."""
+        """Normalize a batch, and augment it in training, as a net takes it."""
         self.note_unreadable(batch)
         if not len(batch.labels):
             if training:
@@ -224,14 +229,14 @@ class ImageData(LightningDataModule, ABC):
         if not self.trainer:
             return self.ready(batch)
         batch = self.ready(batch, self.trainer.training)
-        # the precision that it trains in
+        # in the precision of the training
         return batch._replace(images=self.trainer.precision_plugin.convert_input(batch.images))
 
     def note_unreadable(self, batch: Batch) -> None:
-        """Say which images could not be read, once; where all can there is nothing to say."""
+        """Report images that could not be read, once each; nothing to do where all can."""
 
     def unreadable_everywhere(self) -> list[str]:
-        """What the processes have found, together."""
+        """Collect the unreadable images of all processes."""
         of_all = [self.unreadable]
         if torch.distributed.is_initialized():
             of_all = [set() for _ in range(torch.distributed.get_world_size())]
@@ -239,9 +244,9 @@ class ImageData(LightningDataModule, ABC):
         return sorted(set().union(*of_all))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """From (N, C, H, W) uint8 to float32 in [0, 1] less the mean, over the standard deviation if there is one.
+        """Convert (N, C, H, W) uint8 to float32 in [0, 1], minus the mean, over the standard deviation if given.
 
-        A mean per pixel is taken per channel where the images have another size.
+        For images of another size, a mean per pixel is averaged to one per channel.
         """
         self.mean = mean = self.mean.to(pixels.device)
         if mean.shape[1:] not in ((1, 1), pixels.shape[2:]):
@@ -257,8 +262,8 @@ class ImageData(LightningDataModule, ABC):
     def _pin_memory(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _numbers(self, name: str, values: Any) -> Tensor:
-        """(C, 1, 1) of a number a channel."""
+    def _per_channel(self, name: str, values: Any) -> Tensor:
+        """Check a list of one number per channel, and shape it (C, 1, 1)."""
         numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
         if not numbers or len(values) != self.in_channels or (name == "std" and min(values) <= 0):
             positive = " above zero" if name == "std" else ""
@@ -267,11 +272,11 @@ class ImageData(LightningDataModule, ABC):
 
 
 class ImagesInMemory(ImageData):
-    """Images as uint8 in memory.
+    """Images kept as uint8 in memory.
 
     Args:
         crop_padding: pixels of padding for random crops in training; 0 for none.
-        settings: those of every dataset.
+        settings: those of `ImageData`.
     """
 
     def __init__(self, crop_padding: int = 0, **settings: Any) -> None:
@@ -281,21 +286,19 @@ class ImagesInMemory(ImageData):
 
     @abstractmethod
     def load(self) -> tuple[Images, Images]:
-        """The training and the test images."""
+        """Read the training and the test images."""
 
     def download(self, name: str, folder: str, fetch: Callable[[str], object]) -> None:
-        """Have `fetch(root)` put `folder` under the root.
+        """Download `folder` into the root with `fetch(root)`.
 
         Raises:
-            UserError: it does not, or these images are not to be downloaded.
+            UserError: the download fails, or these images must not be downloaded.
         """
         if not self.may_download:
-            raise UserError(
-                f"{name} is not in {self.root}, and to evaluate a run nothing is downloaded; put it there"
-            )
+            raise UserError(f"{name} is not in {self.root}, and evaluating a run downloads nothing; put it there")
         download(name, self.root, folder, fetch)
 
-    def fingerprint(self, *parts: Images) -> str:
+    def checksum_of(self, *parts: Images) -> str:
         return checksum(*parts)
 
     def dataset(self, part: Images, training: bool = False, view: View | None = None) -> Dataset[Batch]:
@@ -321,16 +324,21 @@ class ImagesInMemory(ImageData):
             )
 
 
-def split(part: Part, count: int) -> tuple[Part, Part]:
-    """The images less `count` random ones, and those."""
+def hold_out(part: Part, count: int) -> tuple[Part, Part]:
+    """Split a part into the images kept and `count` random ones held out, the same for all seeds."""
     order = torch.randperm(len(part.labels), generator=generator("holdout", HOLDOUT_SEED))  # type: ignore[attr-defined]
-    taken, rest = order[:count].sort().values, order[count:].sort().values
-    return tuple(type(part)(*(column[chosen] for column in part)) for chosen in (rest, taken))  # type: ignore
+    return rows_of(part, order[count:]), rows_of(part, order[:count])
+
+
+def rows_of(part: Part, indices: Tensor) -> Part:
+    """The images with these indices, in the order of the part."""
+    rows = indices.sort().values
+    return type(part)(*(column[rows] for column in part))
 
 
 def mean_image(pixels: Tensor, kind: str) -> Tensor:
     """The mean of (N, C, H, W) uint8 pixels on the scale [0, 1]: (C, H, W), or (C, 1, 1) per channel."""
-    # A sum of bytes in int64 is exact; a float mean over a large set is neither exact nor small.
+    # a sum of bytes in int64 is exact; a float mean over a large set is neither exact nor small
     dims = (0,) if kind == "per_pixel" else (0, 2, 3)
     count = pixels[:, 0].numel() if kind == "per_channel" else len(pixels)
     total = pixels.sum(dims, keepdim=True, dtype=torch.int64)[0]

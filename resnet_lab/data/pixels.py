@@ -1,4 +1,4 @@
-"""Decoded pixels kept on the disk, believed only for the very files and settings that they were decoded from."""
+"""A cache of decoded pixels on the disk, used only for the very files and settings that they were decoded from."""
 
 import fcntl
 import hashlib
@@ -20,15 +20,15 @@ from resnet_lab.text import one_line
 
 log = logging.getLogger(__name__)
 
-SEAL = 32  # bytes, the sha256 that a file of pixels begins with
-DECODERS = ("torchcodec", "torchvision", "torch")  # another version may give other pixels
+SEAL = 32  # bytes of the sha256 at the start of a cache file
+DECODERS = ("torchcodec", "torchvision", "torch")  # other versions may give other pixels
 
 
 class Source(NamedTuple):
-    """Image files under `root` by their names (N,), and how they become pixels.
+    """Image files under `root` by their names (N,), and how to decode them.
 
-    `decode` makes an image (C, H, W) uint8 of the shape out of a path and the bytes there; `how` is what else its
-    result depends on.
+    `decode` turns a path and the bytes there into an image (C, H, W) uint8 of `shape`; `how` identifies the
+    settings that its result depends on.
     """
 
     root: Path
@@ -39,13 +39,13 @@ class Source(NamedTuple):
 
 
 def load_pixels(source: Source) -> Tensor:
-    """(N, C, H, W) uint8, from the cache if that is of these files, else decoded and kept there.
+    """Load (N, C, H, W) uint8 from the cache if it matches the files; else decode them and fill the cache.
 
-    One process decodes, others that start at the same time wait for it. A cache that cannot be written is told of
-    and done without.
+    One process decodes, others that start at the same time wait for it. Without a writable cache the images are
+    decoded each time, with a warning.
 
     Raises:
-        UserError: a file cannot be read or is not what `decode` takes.
+        UserError: a file cannot be read, or `decode` refuses it.
     """
     place = cache_of(source)
     with ExitStack() as stack:
@@ -59,20 +59,20 @@ def load_pixels(source: Source) -> Tensor:
         pixels = read_cache(place, source)
         if pixels is None:
             log.info("decoding %d images, to be kept in %s", len(source.names), place)
-            pixels, digest = decode_all(source)
-            write_cache(place, digest, pixels)
+            pixels, checksum = decode_all(source)
+            write_cache(place, checksum, pixels)
     return pixels
 
 
 def cache_of(source: Source) -> Path:
-    """One file for each folder and way of decoding, so that images that change do not pile up."""
+    """The cache file: one per folder and way of decoding, so that images that change do not pile up."""
     folder = Path(os.environ.get("RESNET_LAB_DATA") or "~/.cache/resnet_lab").expanduser() / "decoded"
     key = repr((os.path.realpath(source.root), source.shape, source.how))
     return folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}.pixels"
 
 
 def decode_all(source: Source) -> tuple[Tensor, bytes]:
-    """The pixels, and the digest of what they were decoded from."""
+    """Decode all files; return the pixels, and the checksum of what they were decoded from."""
     pixels = torch.empty(len(source.names), *source.shape, dtype=torch.uint8)
 
     def keep(number: int, path: Path, content: Any) -> None:
@@ -82,24 +82,23 @@ def decode_all(source: Source) -> tuple[Tensor, bytes]:
 
 
 def read_all(source: Source, use: Callable[[int, Path, Any], None] | None = None) -> bytes:
-    """Hand the bytes of each file to `use`; return the digest of names, bytes and way of decoding."""
+    """Pass the bytes of each file to `use`; return the checksum of names, bytes and way of decoding."""
     versions = [version(name) for name in DECODERS]
-    digest = hashlib.sha256(repr((versions, source.shape, source.how)).encode())
+    checksum = hashlib.sha256(repr((versions, source.shape, source.how)).encode())
     for number, name in enumerate(source.names):
         path = source.root / name
         content = read(path)
-        digest.update(
-            b"%d %d " % (len(os.fsencode(name)), content.size)
-        )  # so that no bytes pass for another name's
-        digest.update(os.fsencode(name))
-        digest.update(content)
+        # with the lengths, so that no bytes can pass for part of a name
+        checksum.update(b"%d %d " % (len(os.fsencode(name)), content.size))
+        checksum.update(os.fsencode(name))
+        checksum.update(content)
         if use:
             use(number, path, content)
-    return digest.digest()
+    return checksum.digest()
 
 
 def read(path: Path) -> Any:
-    """The bytes of a file, as uint8 of numpy."""
+    """Read the bytes of a file into a uint8 array of numpy's."""
     try:
         with open_regular(path) as file:
             return np.fromfile(file, np.uint8)
@@ -107,14 +106,14 @@ def read(path: Path) -> Any:
         raise UserError(f"{one_line(path)} cannot be read ({error.strerror}); mend or remove it") from error
 
 
-def seal(digest: bytes, pixels: Tensor) -> bytes:
-    whole = hashlib.sha256(digest)
+def seal(checksum: bytes, pixels: Tensor) -> bytes:
+    whole = hashlib.sha256(checksum)
     whole.update(pixels.numpy().data)
     return whole.digest()
 
 
 def read_cache(place: Path, source: Source) -> Tensor | None:
-    """The pixels in the cache, if they are whole and of these files."""
+    """Read the pixels from the cache; None unless they are whole and of these files."""
     pixels = torch.empty(len(source.names), *source.shape, dtype=torch.uint8)
     try:
         with open_regular(place) as file:
@@ -127,11 +126,11 @@ def read_cache(place: Path, source: Source) -> Tensor | None:
     return pixels if seal(read_all(source), pixels) == sealed else None
 
 
-def write_cache(place: Path, digest: bytes, pixels: Tensor) -> None:
-    """To be called by the process that has the lock."""
+def write_cache(place: Path, checksum: bytes, pixels: Tensor) -> None:
+    """Write the cache; only the process that holds the lock may do so."""
     for leftover in place.parent.glob(f".{place.name}.*"):
         leftover.unlink()
     try:
-        write_atomically(place, seal(digest, pixels), pixels.numpy().data)
+        write_atomically(place, seal(checksum, pixels), pixels.numpy().data)
     except OSError as error:
         log.warning("the decoded images cannot be kept in %s (%s)", place, error.strerror)

@@ -1,4 +1,4 @@
-"""What of an image a network is to see: in training one random crop, in evaluation what the protocol says."""
+"""Views of an image: in training one random crop, in evaluation those of the protocol."""
 
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ STEPS = 1 << 30
 
 
 class Draw(NamedTuple):
-    """What chance chose for an image: the shorter side in pixels, where of the room for it the crop lies (0 to 1),
-    and whether it is mirrored."""
+    """Random choices for an image: the shorter side in pixels, the position of the crop (0 to 1 in each
+    direction), and whether it is mirrored."""
 
     side: int
     top: float
@@ -25,14 +25,14 @@ class RandomCrop:
     """A crop of `size` pixels from the image with its shorter side resized to a random length (Section 3.4),
     mirrored half of the time if `flip`.
 
-    What is drawn is a function of (seed, epoch, image). Only what the crop shows is resized.
+    The draws depend only on (seed, epoch, image). Only the part that the crop shows is resized.
     """
 
     def __init__(self, shorter_side: tuple[int, int], size: int, flip: bool, seed: int) -> None:
         self.shorter_side, self.size, self.flip, self.seed = shorter_side, size, flip, seed
 
     def draws(self, epoch: int, indices: Tensor) -> list[Draw]:
-        """One for each image of a batch, by its number in the dataset."""
+        """Draw for each image of a batch, given its index in the dataset."""
         shortest, longest = self.shorter_side
 
         def draw(below: int, stream: str) -> Any:
@@ -63,10 +63,10 @@ class CenterCrop:
 
 
 class TenCrop:
-    """Four corners and the middle of the image, and the same five of its mirror image, as torchvision takes them.
+    """The four corners and the middle of the image and of its mirror image, as torchvision takes them.
 
-    The paper refers to its references 21 and 41 for the protocol. Where the room around the middle is odd, the
-    middle of the mirror image lies one pixel beside the mirror image of the middle.
+    The paper refers to its references 21 and 41 for the protocol. Where the margin around the middle is odd, the
+    middle of the mirror image is one pixel off the mirror image of the middle.
     """
 
     def __init__(self, side: int, size: int) -> None:
@@ -77,7 +77,7 @@ class TenCrop:
 
 
 class MultiScale:
-    """The whole image, its shorter side resized to each of `sides`; with mirror images if `mirrored`."""
+    """The whole image, its shorter side resized to each of `sides`, with mirror images if `mirrored`."""
 
     def __init__(self, sides: list[int], mirrored: bool) -> None:
         self.sides, self.mirrored = sides, mirrored
@@ -88,7 +88,7 @@ class MultiScale:
 
 
 def resize(image: Tensor, side: int) -> Tensor:
-    """(C, H, W) with its shorter side so many pixels long, its proportions kept."""
+    """Resize (C, H, W) to a shorter side of `side` pixels, keeping its proportions."""
     height, width = image.shape[1:]
     shorter = min(height, width)
     if shorter == side:
