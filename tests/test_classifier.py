@@ -24,7 +24,7 @@ def test_errors_are_counts_over_all_images() -> None:
     tally = Tally(top5=True)
     for part in (slice(0, 5), slice(5, 6)):
         tally.add(logits[part], labels[part], F.cross_entropy(logits[part], labels[part]))
-    means = tally.take(lambda sums: sums)
+    means = tally.compute_and_reset(lambda sums: sums)
     assert means["error"] == pytest.approx(100 * 2 / 6)
     assert means["error_top5"] == pytest.approx(100 * 1 / 6)
     assert means["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
@@ -35,14 +35,14 @@ def test_processes_are_summed_before_they_are_divided() -> None:
     tally = Tally(top5=False)
     tally.add(logits_for([3])[None], torch.tensor([0]), torch.tensor(2.0))
     elsewhere = torch.tensor([99, 0, 0, 0], dtype=torch.float64)
-    means = tally.take(lambda sums: sums + elsewhere)
+    means = tally.compute_and_reset(lambda sums: sums + elsewhere)
     assert means == pytest.approx({"error": 1.0, "loss": 0.02})
 
 
 def test_taking_starts_anew() -> None:
     tally = Tally(top5=False)
     tally.add(logits_for([3])[None], torch.tensor([0]), torch.tensor(2.0))
-    tally.take(lambda sums: sums)
+    tally.compute_and_reset(lambda sums: sums)
     assert [int(buffer) for buffer in tally.buffers()] == [0, 0, 0, 0]
 
 
@@ -54,7 +54,7 @@ def test_the_batch_size_does_not_change_the_error(batch_size: int) -> None:
     for part in torch.arange(101).split(batch_size):
         tally.add(logits[part], labels[part], F.cross_entropy(logits[part], labels[part]))
     wrong = int((logits.argmax(1) != labels).sum())
-    assert tally.take(lambda sums: sums)["error"] == 100 * wrong / 101
+    assert tally.compute_and_reset(lambda sums: sums)["error"] == 100 * wrong / 101
 
 
 def test_auxiliary_losses_are_trained_on_and_not_logged() -> None:

@@ -142,7 +142,7 @@ def test_an_evaluation_that_is_left_is_begun_anew(
             with monkeypatch.context() as patch:
                 stop_in_evaluation(hook, step, patch)
                 assert execute(run, config) == 75
-            assert run.record()["error"] == f"SIGTERM at iteration {step}; the same command goes on"
+            assert run.record()["error"] == f"SIGTERM at iteration {step}; run the same command again to resume"
             found = newest_whole(run.checkpoint_path)
             assert found is not None
             assert found[1]["global_step"] == step
@@ -159,7 +159,7 @@ def test_a_stop_is_saved_where_it_happens(tiny: Tiny, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         end_at(4, "asked to stop", patch)
         assert execute(run, config) == 75
-    assert run.record()["error"] == "SIGTERM at iteration 4; the same command goes on"
+    assert run.record()["error"] == "SIGTERM at iteration 4; run the same command again to resume"
     assert run.metrics() == []
     seen: list[int] = []
     with monkeypatch.context() as patch:
@@ -541,7 +541,7 @@ def test_unsafe_loading_is_refused(
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (OSError(28, "No space left on device"), r"no space left for .*free some, and the same command goes on"),
+        (OSError(28, "No space left on device"), r"no space left for .*free some, then run the same command again"),
         (MemoryError(), r"out of memory .*smaller data\.batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory .*DefaultCPU"),
     ],

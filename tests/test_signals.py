@@ -63,7 +63,7 @@ def test_a_burst_ends_a_training_with_its_state_saved(
     for path in tmp_path.glob("outputs/*/*/seed*/record.json"):
         record = Run(path.parent).record()
         assert record["status"] == "interrupted"
-        assert "goes on" in record["error"] or record["error"] == "stopped"
+        assert "again to resume" in record["error"] or record["error"] == "stopped"
     assert list(tmp_path.glob("outputs/*/*/seed*/checkpoints/last.ckpt"))
     assert {path.name for path in tmp_path.iterdir()} <= {"outputs", ".resnet-lab"}
 

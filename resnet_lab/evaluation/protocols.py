@@ -104,7 +104,7 @@ class Scorer(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.images = int(self._sum(self.tally.images))
-        self.errors = self.tally.take(self._sum)
+        self.errors = self.tally.compute_and_reset(self._sum)
         self.unreadable = self.data[0].unreadable_everywhere()
 
     def _scores(self, pixels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command goes on
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command resumes the run
 # In the environment of a process: the one that started it and is to see to its end.
 PARENT = "RESNET_LAB_PARENT"
 # Clusters send one of the last two some time before they end a job.

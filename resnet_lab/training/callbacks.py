@@ -1,9 +1,8 @@
-"""What happens beside the training: the curves, the last checkpoint, the end, an interruption."""
+"""Callbacks of a run: its curves, its last checkpoint, its end, its interruption."""
 
 import logging
 import signal
 import time
-from abc import abstractmethod
 from functools import reduce
 from types import FrameType
 from typing import Any
@@ -23,15 +22,14 @@ from resnet_lab.training.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
-# Seconds between two agreements of the processes, about.
-AGREE_EVERY = 0.5
+AGREE_EVERY = 0.5  # seconds between two agreements of the processes, roughly
 
-# TensorBoard takes tags for regular expressions: without the $ the top-5 errors would be in the chart
+# TensorBoard reads tags as regular expressions: without the $ the top-5 errors would be in the chart
 CHARTS = {"error (%)": {"train and validation": ["Multiline", ["train/error$", "val/error$"]]}}
 
 
 class StopAtIteration(Callback):
-    """Ends the training after exactly `iterations` optimizer steps, inside an epoch if need be."""
+    """End the training after exactly `iterations` optimizer steps, within an epoch if need be."""
 
     def __init__(self, iterations: int) -> None:
         self.iterations = iterations
@@ -39,18 +37,18 @@ class StopAtIteration(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.begun = True
-        self._look(trainer)  # a run that is resumed may have nothing left but its last evaluation
+        self._stop_if_complete(trainer)  # a resumed run may have only its last evaluation left
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._look(trainer)
+        self._stop_if_complete(trainer)
 
-    def _look(self, trainer: Trainer) -> None:
+    def _stop_if_complete(self, trainer: Trainer) -> None:
         if trainer.global_step >= self.iterations:
             trainer.should_stop = True
 
 
 class OneRun(Callback):
-    """Fails, before anything is trained, where processes of several runs have found each other by a port."""
+    """Fail, before anything is trained, if processes of several runs have met on one port."""
 
     def __init__(self, run: Run) -> None:
         self.token = seed_of(str(run.directory)) >> 32
@@ -60,13 +58,13 @@ class OneRun(Callback):
             return
         here = torch.tensor([self.token, -self.token], dtype=torch.float64, device=trainer.strategy.root_device)
         if trainer.strategy.reduce(here.clone(), reduce_op="max").tolist() != here.tolist():
-            raise UserError("the process of another run took part; the same command goes on")
+            raise UserError("a process of another run took part; run the same command again to resume")
 
 
 class Reseed(Callback):
-    """Makes what a network draws while it trains (dropout) a function of (seed, iteration, process).
+    """Make a network's draws in training (dropout) depend only on (seed, iteration, process).
 
-    So there is no random state that an interruption could lose.
+    So there is no random state for an interruption to lose.
     """
 
     def __init__(self, seed: int) -> None:
@@ -77,17 +75,17 @@ class Reseed(Callback):
 
 
 class Pause(Callback):
-    """Calls `pause` after each iteration, when a Trainer would go on exactly from a checkpoint.
+    """Call `pause` after each iteration, at a point from which a Trainer would resume exactly.
 
-    That is not while an evaluation is due, nor on an epoch's last batch, but after these.
+    With an evaluation due, or on an epoch's last batch, that point comes after these.
     """
 
-    @abstractmethod
-    def pause(self, trainer: Trainer, at_epoch_end: bool) -> None: ...
+    def pause(self, trainer: Trainer, at_epoch_end: bool) -> None:
+        raise NotImplementedError
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         fetcher = trainer.fit_loop._data_fetcher
-        assert fetcher is not None  # there is one in training
+        assert fetcher is not None  # training always has one
         if not ends_epoch(trainer) and not trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher):
             self.pause(trainer, at_epoch_end=False)
 
@@ -104,9 +102,9 @@ def ends_epoch(trainer: Trainer) -> bool:
 
 
 class Agreement:
-    """The largest value of all processes, to all of them; 0 in most calls, as asking costs.
+    """Give all processes the largest of their values; 0 in most calls, because asking costs time.
 
-    Each process must call it as often as the others.
+    All processes must call it equally often.
     """
 
     def __init__(self) -> None:
@@ -121,22 +119,22 @@ class Agreement:
             return 0.0
         here = torch.tensor([value, time.monotonic() - self.asked], device=trainer.strategy.root_device)
         agreed, seconds = trainer.strategy.reduce(here, reduce_op="max").tolist()
-        # the same number in all of them
+        # from reduced values only, so that all processes count the same calls
         self.calls = self.left = max(1, min(2 * self.calls, int(self.calls * AGREE_EVERY / max(seconds, 1e-6))))
         self.asked = time.monotonic()
         return float(agreed)
 
 
 class Stop(Pause):
-    """Turns a signal into a checkpoint and `Interrupted`, in all processes at the same batch.
+    """Turn a signal into a checkpoint and `Interrupted`, in all processes at the same batch.
 
-    An evaluation is left as if it had not begun, and begun anew when the run is resumed.
+    An interrupted evaluation is undone, and repeated when the run is resumed.
     """
 
     def __init__(self, checkpoints: "SaveLast") -> None:
         self.checkpoints = checkpoints
         self.received = 0
-        self.number = 0  # what all processes have agreed on
+        self.number = 0  # of the signal that all processes have agreed on
         self.agree = Agreement()
         self.evaluation_due = False
 
@@ -152,7 +150,7 @@ class Stop(Pause):
             self._evaluate(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        handle_signals(leave)  # all is saved
+        handle_signals(leave)  # everything is saved
 
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
         handle_signals(self._receive)
@@ -182,35 +180,36 @@ class Stop(Pause):
         self.received = number
 
     def _asked(self, trainer: Trainer) -> bool:
-        """Whether any process was asked to stop, and all of them know it."""
+        """Whether any process was asked to stop, once all of them know."""
         self.number = self.number or int(self.agree(trainer, self.received))
         return bool(self.number)
 
     def _asked_in(self, trainer: Trainer, loader: Any, batch: int) -> bool:
-        """The same in an evaluation, where only the first batches have a counterpart in each process."""
+        """`_asked` within an evaluation, where only the first batches have a counterpart in each process."""
         return batch < loader.sampler.in_every_process and self._asked(trainer)
 
     def _interrupted(self, trainer: Trainer) -> Interrupted:
         name = signal.Signals(self.number).name
-        return Interrupted(f"{name} at iteration {trainer.global_step}; the same command goes on")
+        return Interrupted(f"{name} at iteration {trainer.global_step}; run the same command again to resume")
 
     def _evaluate(self, trainer: Trainer) -> None:
-        """Begin the evaluation anew that a request to stop has ended."""
+        """Repeat the evaluation that a request to stop interrupted."""
         self.evaluation_due = False
         evaluation = trainer.fit_loop.epoch_loop.val_loop
         evaluation.restarting = False
         trainer.validating = True
         evaluation.run()
         trainer.training = True
-        evaluation._has_run = False  # or Lightning would take the epoch for one that has ended
-        if trainer.should_stop:  # there is no end of an epoch to come, where it would be saved
+        evaluation._has_run = False  # or Lightning would consider the epoch ended
+        if trainer.should_stop:  # no end of an epoch follows that would save it
             self.checkpoints.save(trainer)
 
 
 class SaveLast(Pause, Checkpoint):
-    """Saves the state, and whose it is, at the end of each epoch and, in long epochs, every so many seconds.
+    """Save the state and the run's identity at the end of each epoch, and every `save_every` seconds in long
+    epochs.
 
-    The curves are on the disk before.
+    The curves are on the disk before the checkpoint is.
     """
 
     def __init__(self, run: Run, config: dict[str, Any]) -> None:
@@ -234,7 +233,7 @@ class SaveLast(Pause, Checkpoint):
 
 
 class Curves(Callback):
-    """Writes each evaluation to metrics.csv, TensorBoard and the log.
+    """Write each evaluation to metrics.csv, TensorBoard and the log.
 
     A value at step s was measured after s optimizer steps; `lr` is the rate of the last of them.
     """
@@ -244,7 +243,7 @@ class Curves(Callback):
         self.since = 0.0
         self.evaluations = 0
         self.images_per_second = 0.0
-        self.rows: str | None = ""  # the checksum of the evaluations
+        self.rows: str | None = ""  # checksum of the rows written
         self.lr = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -262,7 +261,7 @@ class Curves(Callback):
 
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
-        self.images_before = int(module.tally("train").images)  # of an interval that a resumed run is inside
+        self.images_before = int(module.tally("train").images)  # a resumed run may be within an interval
         self._check(trainer)
         for writer in self._tensorboard(trainer):
             writer.add_custom_scalars(CHARTS)
@@ -271,7 +270,7 @@ class Curves(Callback):
                 writer._get_file_writer().add_summary(summary)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        # by the time of the evaluation the schedule has set the next iteration's
+        # at the evaluation the schedule will already have set the next iteration's rate
         self.lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_validation_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
@@ -280,7 +279,7 @@ class Curves(Callback):
         # reading the count waits for the device, so that the clock is read when the work is done
         images = (int(module.tally("train").images) - self.images_before) * trainer.world_size
         self.images_before = 0
-        if images:  # none where an evaluation is begun anew: the speed is that from before it
+        if images:  # none where an evaluation is repeated, which keeps the speed measured before it
             self.images_per_second = images / (time.perf_counter() - self.since)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -298,7 +297,7 @@ class Curves(Callback):
             self._log(trainer, {tag: value for tag, value in values.items() if tag.startswith("test")})
 
     def _check(self, trainer: Trainer) -> None:
-        """Raise unless each evaluation that the checkpoint knows of has its row, as it was written."""
+        """Raise UserError unless each evaluation that the checkpoint knows of has its row, unaltered."""
         if not trainer.is_global_zero:
             return
         rows = self.run.metrics()
@@ -308,7 +307,7 @@ class Curves(Callback):
                 f"{self.evaluations}; mend it, or start anew with force=true"
             )
         found = reduce(chained, rows, "")
-        if self.rows not in (None, found):  # a checkpoint of an older version has none
+        if self.rows not in (None, found):  # checkpoints of older versions have none
             raise UserError(
                 f"{self.run.metrics_path} was edited: its rows are not those that the checkpoint knows of; "
                 "restore them, or start anew with force=true"

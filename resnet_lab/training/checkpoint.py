@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and are verified before they are believed."""
+"""Checkpoints that are whole or absent, and verified before they are used."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from resnet_lab.runs.sealed import sealed, unsealed
 
 
 class VerifiedCheckpointIO(CheckpointIO):
-    """Writes beside the target, keeps the generation before, and stores a sha256 that each load checks.
+    """Write beside the target, keep the generation before, and store a sha256 that each load verifies.
 
     Only tensors and plain types are unpickled.
     """
@@ -29,13 +29,13 @@ class VerifiedCheckpointIO(CheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.unlink(missing_ok=True)  # or a link that was put there would be followed
+        beside.unlink(missing_ok=True)  # or a link planted there would be followed
         try:
             with beside.open("xb") as file:
                 file.writelines(sealed(buffer.getbuffer()))
                 file.flush()
                 sync(file.fileno())
-            # a damaged one must not take the place of a good one
+            # a damaged checkpoint must not replace a good one
             if path.is_file() and (unsealed(path) is not None or not previous(path).exists()):
                 os.replace(path, previous(path))
             os.replace(beside, path)
@@ -58,20 +58,21 @@ class VerifiedCheckpointIO(CheckpointIO):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The checkpoint on the CPU, or None if it is cut off, altered or not one of ours."""
+    """Read a checkpoint onto the CPU; None if it is truncated, altered or not one of ours."""
     content = unsealed(path)
     if content is None:
         return None
     try:
         check_not_packed(path, content)
         checkpoint: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception:  # torch raises all kinds over a file that only its checksum makes one of ours
+    except Exception:  # torch may raise anything over a file that has only the checksum right
         return None
     return checkpoint if isinstance(checkpoint, dict) and "global_step" in checkpoint else None
 
 
 def newest_whole(path: Path, needed: Collection[str] = ()) -> tuple[Path, dict[str, Any]] | None:
-    """`path` or else the generation before it, whichever is the newest that can be read and has what is needed."""
+    """Find the newest checkpoint, `path` or the generation before it, that can be read and has the keys
+    `needed`."""
     for candidate in (path, previous(path)):
         checkpoint = read_checkpoint(candidate) if candidate.is_file() else None
         if checkpoint is not None and checkpoint.keys() >= set(needed):
@@ -80,7 +81,7 @@ def newest_whole(path: Path, needed: Collection[str] = ()) -> tuple[Path, dict[s
 
 
 def is_of(config: dict[str, Any], checkpoint: dict[str, Any]) -> bool:
-    """Whether the run of that config wrote the checkpoint; one that does not say so did not."""
+    """Whether the run of that config wrote the checkpoint; False if it names no run."""
     try:
         # where older versions put it
         run = checkpoint["run"] if "run" in checkpoint else checkpoint["callbacks"]["Curves"]["run"]
@@ -90,6 +91,6 @@ def is_of(config: dict[str, Any], checkpoint: dict[str, Any]) -> bool:
 
 
 def make_room(path: Path) -> None:
-    """Set a folder aside that is where a checkpoint is to be."""
+    """Set aside a folder that occupies the place of a checkpoint."""
     if path.is_dir() and not path.is_symlink():
         os.replace(path, path.with_name(f"{path.name}-set-aside-{os.getpid()}"))

@@ -1,4 +1,4 @@
-"""The LightningModule: cross-entropy, exact errors, learning rate. It knows no architecture and no dataset."""
+"""The LightningModule: cross-entropy, exact errors, learning rate; independent of architecture and dataset."""
 
 import math
 import sys
@@ -18,12 +18,11 @@ from resnet_lab.data.batches import Batch
 from resnet_lab.models.auxiliary import WithAuxiliary
 from resnet_lab.schedule import MultiStepWarmup, Plateau
 
-# Iterations between looks for a loss that is not finite; looking waits for the device.
-CHECK_EVERY = 50
+CHECK_EVERY = 50  # iterations between checks that the loss is finite, each of which waits for the device
 
 
 class Tally(nn.Module):
-    """Sums over images: how many, how many wrong, and their loss; counted on the device."""
+    """Sums over images, on the device: their number, how many are wrong, and their loss."""
 
     images: Tensor
     wrong: Tensor
@@ -39,12 +38,12 @@ class Tally(nn.Module):
 
     def _apply(self, *how: Any, **more: Any) -> "Tally":
         super()._apply(*how, **more)  # type: ignore[no-untyped-call]
-        self.loss = self.loss.double()  # whatever precision the network is converted to
+        self.loss = self.loss.double()  # in any precision of the network
         return self
 
     @torch.no_grad()
     def add(self, logits: Tensor, labels: Tensor, mean_loss: Tensor) -> Tensor:
-        """Count a batch of logits (N, classes); return how many of it are wrong."""
+        """Count a batch of logits (N, classes); return the number of wrong ones."""
         wrong = (logits.argmax(1) != labels).sum()
         self.images += len(labels)
         self.wrong += wrong
@@ -57,10 +56,13 @@ class Tally(nn.Module):
         for buffer in self.buffers():
             buffer.zero_()
 
-    def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Mean loss and errors in percent over all processes' images, and start anew.
+    def compute_and_reset(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Compute mean loss and errors in percent over all processes' images, and reset the sums.
 
         `reduce` sums a tensor over the processes.
+
+        Raises:
+            UserError: no image was counted.
         """
         sums = torch.stack([self.images, self.wrong, self.wrong_top5]).double()
         images, wrong, wrong_top5, loss = reduce(torch.cat([sums, self.loss[None]])).tolist()
@@ -72,7 +74,7 @@ class Tally(nn.Module):
 
 
 def losses(output: Any, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The logits, their mean cross-entropy, and the loss to train on, which has the auxiliary ones in it."""
+    """The logits, their mean cross-entropy, and the loss to train on, which includes the auxiliary ones."""
     if not isinstance(output, WithAuxiliary):
         loss = F.cross_entropy(output, labels)
         return output, loss, loss
@@ -89,18 +91,18 @@ def sum_over_processes(trainer: Trainer, tensor: Tensor) -> Tensor:
 
 
 class Classifier(LightningModule):
-    """A network in training on single-label images.
+    """A network trained on single-label images.
 
     Args:
-        net: from (N, C, H, W) images to (N, num_classes) logits; in training, those of auxiliary classifiers may
-            come with them, whose losses are trained on and not logged.
+        net: from (N, C, H, W) images to (N, num_classes) logits; in training also `WithAuxiliary`, whose auxiliary
+            losses are trained on and not logged.
         optimizer: makes the optimizer from the parameters.
-        schedule: makes the schedule from the optimizer; it steps once an iteration, a Plateau once an
+        schedule: makes the schedule from the optimizer; it steps once per iteration, a Plateau once per
             evaluation.
-        num_classes: with more than five, the top-5 error is counted, too.
+        num_classes: with more than five, the top-5 error is counted as well.
 
-    Logs, at each evaluation, train/* (over the iterations since the last one, augmented, while the
-    weights change, as the paper plots it) and val/*; after a test, test/* and train_clean/*.
+    Each evaluation logs train/* (over the iterations since the last one, augmented, while the weights change, as
+    the paper plots it) and val/*; a test logs test/* and train_clean/*.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class Classifier(LightningModule):
         self.make_optimizer, self.make_schedule = optimizer, schedule
         top5 = num_classes > 5
         self.register_buffer("diverged_at", torch.tensor(-1), persistent=False)
-        self._recent_lr: deque[float] = deque(maxlen=CHECK_EVERY)
+        self._recent_lr: deque[tuple[int, float]] = deque(maxlen=CHECK_EVERY)  # iteration, rate
         self._own_statistics: list[tuple[Tensor, Tensor]] = []
         for name in ("train", "val", "test", "train_clean"):
             self.add_module(f"{name}_tally", Tally(top5))
@@ -129,7 +131,7 @@ class Classifier(LightningModule):
         schedule = self.make_schedule(optimizer)
         how: dict[str, Any] = {"interval": "step"}
         if isinstance(schedule, Plateau):
-            # Lightning would step it after the checkpoint is written; it steps at each evaluation instead
+            # Lightning would step it after writing the checkpoint; `on_validation_epoch_end` steps it instead
             how = {"interval": "epoch", "frequency": sys.maxsize, "monitor": schedule.monitor}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **how}}
 
@@ -166,7 +168,7 @@ class Classifier(LightningModule):
             self._log(name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what each process has of its own, its counts and statistics, so that all go on exactly.
+        """Add each process's own counts and statistics, so that all of them resume exactly.
 
         The weights that others read have the mean of the statistics.
         """
@@ -179,9 +181,9 @@ class Classifier(LightningModule):
         state.update({name: mean for name, mean in means.items() if name.startswith("net.")})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take what this process had of its own; with another number of processes, its share of what all had.
+        """Restore this process's own counts and statistics; with another number of processes, its share of all.
 
-        The running statistics are then the mean that is with the weights.
+        The running statistics are then the mean stored with the weights.
         """
         state, own = checkpoint["state_dict"], checkpoint.get("own", {})
         rank, processes = self.trainer.global_rank, self.trainer.world_size
@@ -195,7 +197,7 @@ class Classifier(LightningModule):
                 state[name] = of_all.sum(0) if rank == 0 else torch.zeros_like(of_all[0])
 
     def undo_evaluation(self) -> None:
-        """Go back to the state before the evaluation that is under way."""
+        """Restore the state before the evaluation that is under way."""
         self.tally("val").reset()
         for buffer, own in self._own_statistics:
             buffer.copy_(own)
@@ -206,13 +208,13 @@ class Classifier(LightningModule):
         return tally
 
     def _evaluate(self, name: str, batch: Batch) -> None:
-        if not len(batch.labels):  # none could be read
+        if not len(batch.labels):  # none of its images could be read
             return
         logits = self(batch.images)
         self.tally(name).add(logits, batch.labels, F.cross_entropy(logits, batch.labels))
 
     def _log(self, name: str) -> None:
-        means = self.tally(name).take(self._sum_over_processes)
+        means = self.tally(name).compute_and_reset(self._sum_over_processes)
         if not math.isfinite(means["loss"]):
             raise UserError(
                 f"the {name} loss is not finite after iteration {self.global_step}; try a smaller optimizer.lr"
@@ -230,7 +232,7 @@ class Classifier(LightningModule):
         return sum_over_processes(self.trainer, tensor)
 
     def _of_all_processes(self, tensor: Tensor) -> Tensor:
-        """(processes, ...); a sum in which each has its own row is exact."""
+        """Gather a tensor into (processes, ...); the sum is exact because each process fills a row of its own."""
         rows = tensor.new_zeros(self.trainer.world_size, *tensor.shape)
         rows[self.trainer.global_rank] = tensor
         return self._sum_over_processes(rows)
@@ -243,20 +245,19 @@ class Classifier(LightningModule):
             buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
 
     def _watch(self, loss: Tensor) -> None:
-        """Note on the device where the loss was first not finite, and look there now and then."""
+        """Note on the device where the loss was first not finite, and check that now and then."""
         here = torch.full_like(self.diverged_at, self.global_step)
         self.diverged_at = torch.where((self.diverged_at < 0) & ~loss.isfinite(), here, self.diverged_at)
-        self._recent_lr.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self._recent_lr.append((self.global_step, self.trainer.optimizers[0].param_groups[0]["lr"]))
         if self.global_step % CHECK_EVERY == 0:
             self._check_finite()
 
     def _check_finite(self) -> None:
-        # the latest over the processes: all of them stop, or none
+        # the latest over the processes, so that all of them stop or none
         step = int(self.trainer.strategy.reduce(self.diverged_at, reduce_op="max"))
         if step < 0:
             return
-        ago = self.global_step - step
-        lr = self._recent_lr[-1 - min(ago, len(self._recent_lr) - 1)]
+        lr = dict(self._recent_lr)[step]
         epoch, batch = divmod(step, int(self.trainer.num_training_batches))
         raise UserError(
             f"the loss is not finite at iteration {step} (epoch {epoch}, batch {batch}), lr {lr:g}; "

@@ -1,4 +1,4 @@
-"""The job `train`: one network trained and tested as its frozen config says."""
+"""The job `train`: train and test one network according to its frozen config."""
 
 import copy
 import logging
@@ -37,25 +37,25 @@ from resnet_lab.training.tensorboard import RunEvents, hyperparameters
 
 log = logging.getLogger(__name__)
 
-# What a checkpoint must have for a run to be resumed from it.
+# the keys that a checkpoint must have for a run to resume from it
 RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step")
 
-SMALL = 64  # pixels; of these an ImageNet stem leaves 16, and the stages an eighth of that
+SMALL = 64  # pixels; an ImageNet stem leaves 16 of these, and the stages an eighth of that
 
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
-    """Seed, build, fit, test; return the facts for the record."""
+    """Seed, build, fit and test; return the facts for the record."""
     checkpoint, step = find_checkpoint(run, config)
     began = run.record() if step else {}
     set_threads(config, began.get("threads"))
     seed_everything(config["seed"], verbose=False)
     data, classifier = build_all(config)
-    facts: dict[str, Any] = count(classifier.net, data)
+    facts: dict[str, Any] = net_facts(classifier.net, data)
     data.prepare()
     trainer = build_trainer(run, config, data, step)
     check_smallest_part(classifier.net, data, trainer.world_size)
     if trainer.is_global_zero:
-        facts |= provenance() | conditions(config, trainer) | {"data": describe(data)}
+        facts |= provenance() | conditions(config, trainer) | {"data": data_facts(data)}
         accept = config["runtime"].get("accept_changes", False)
         facts |= history(run, began, facts, step, accept) if began else {"earlier": [], "accepted_changes": []}
         run.keep_metrics_until(step)
@@ -76,11 +76,11 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     unreadable = data.unreadable_everywhere()
     if not trainer.is_global_zero:
         return {}
-    return results(run, config["iterations"], trainer) | ({"unreadable": unreadable} if unreadable else {})
+    return final_facts(run, config["iterations"], trainer) | ({"unreadable": unreadable} if unreadable else {})
 
 
 def has_begun(trainer: Trainer) -> bool:
-    """Whether the training has, which is after the checkpoint was restored."""
+    """Whether the training has begun, which comes after the checkpoint is restored."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     return any(callback.begun for callback in callbacks if isinstance(callback, StopAtIteration))
 
@@ -99,12 +99,12 @@ def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None
     except ValueError as error:
         raise UserError(
             f"data.batch_size={data.batch_size} leaves a last batch of {last} of the {size} training images, one "
-            f"for a process, on which this net cannot be trained ({error}); choose another data.batch_size"
+            f"per process, on which this net cannot be trained ({error}); choose another data.batch_size"
         ) from error
 
 
 def conditions(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """What changes the digits of a run, though it is no part of its identity; and threads that change none."""
+    """Settings outside the run's identity, most of which still change its floating-point results."""
     return {
         "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
@@ -118,25 +118,26 @@ def conditions(config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
 
 
 def set_threads(config: dict[str, Any], before: int | None = None) -> None:
-    """As many as asked for, else as `before`, else this process's share; more or less change the last digits."""
+    """Set the number asked for, else `before`, else this process's share; another number changes the last
+    digits."""
     if config["trainer"].get("accelerator") == "cpu" and devices(config["trainer"]) > CORES:
         log.warning("%d processes share %d cores; trainer.devices=1 is faster", devices(config["trainer"]), CORES)
     share = max(1, torch.get_num_threads() // devices(config["trainer"]))
-    given = os.environ.get("OMP_NUM_THREADS", str(share)).split(",")  # a list has a number for each nesting
+    given = os.environ.get("OMP_NUM_THREADS", str(share)).split(",")  # it may be a list, one number per nesting
     threads = config["runtime"]["threads"] or before or int(given[0])
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would choose another number
 
 
 def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
-    """The data, not yet read, and the network in its LightningModule."""
+    """Build the data, not yet read, and the network in its LightningModule."""
     data, net = build_net(config)
     return data, build_classifier(config, data, net)
 
 
 def build_net(config: dict[str, Any]) -> tuple[ImageData, nn.Module]:
-    """The data, not yet read, and the network; after `seed_everything` of the seed, with the first weights of
-    the run."""
+    """Build the data, not yet read, and the network, with the run's first weights if `seed_everything` was called
+    with its seed."""
     data: ImageData = build("data", config["data"], seed=config["seed"])
     data.final_train_images = config["runtime"].get("final_train_images")
     net: nn.Module = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
@@ -148,14 +149,14 @@ def build_net(config: dict[str, Any]) -> tuple[ImageData, nn.Module]:
 
 
 def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) -> Classifier:
-    """The network in its LightningModule, with optimizer and schedule, compiled if the config says so."""
+    """Build the LightningModule of a network, with optimizer and schedule, compiled if the config says so."""
     optimizer = build("optimizer", config["optimizer"])
     schedule = build("schedule", config["schedule"])
     classifier = Classifier(net, optimizer, schedule, data.num_classes)
     check_monitor(classifier, config["data"]["holdout"])
     if config["model"].get("stem") == "imagenet" and data.image_size <= SMALL:
         log.warning(
-            "model.stem=imagenet shrinks images of %d pixels to next to nothing; model.stem=cifar is for these",
+            "model.stem=imagenet leaves almost nothing of images of %d pixels; model.stem=cifar is for these",
             data.image_size,
         )
     if config["runtime"]["compile"]:
@@ -173,12 +174,12 @@ def check_monitor(classifier: Classifier, holdout: int) -> None:
         )
 
 
-def count(net: nn.Module, data: ImageData) -> dict[str, Any]:
+def net_facts(net: nn.Module, data: ImageData) -> dict[str, Any]:
     shape = (data.in_channels, data.image_size, data.image_size)
     return {"parameters": count_parameters(net), "multiply_adds": count_multiply_adds(net, shape)}
 
 
-def describe(data: ImageData) -> dict[str, Any]:
+def data_facts(data: ImageData) -> dict[str, Any]:
     return {
         "name": type(data).__name__,
         "classes": data.num_classes,
@@ -192,10 +193,10 @@ def describe(data: ImageData) -> dict[str, Any]:
 
 
 def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]:
-    """Where to go on from, and after how many iterations.
+    """Find the checkpoint to resume from, and its iteration; None and 0 to start anew.
 
     Raises:
-        UserError: the checkpoint is of another run.
+        UserError: the checkpoint is another run's.
     """
     found = newest_whole(run.checkpoint_path, RESUMED)
     for path in (run.checkpoint_path, previous(run.checkpoint_path)):
@@ -208,12 +209,12 @@ def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]
     if not is_of(config, found[1]):
         raise UserError(f"{found[0]} is of another run; choose another run_name, or force=true to start anew")
     step = int(found[1]["global_step"])
-    log.info("going on from iteration %d (%s)", step, found[0])
+    log.info("resuming from iteration %d (%s)", step, found[0])
     return found[0], step
 
 
 def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) -> Trainer:
-    """The Trainer of the config, with what a run of ours needs."""
+    """Build the Trainer of the config, with the callbacks and plugins of a run."""
     iterations = config["iterations"]
     checkpoints = SaveLast(run, config)
     callbacks = [
@@ -238,24 +239,24 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    # Lightning's handlers would end a run as if all were well
+    # Lightning's handlers would end a run as if it were complete
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):
-        # a process that waits for one that hangs gives up; no setting of a YAML file can be a timedelta
+        # after this, processes give up waiting for one that hangs; a YAML file cannot hold a timedelta
         trainer.strategy._timeout = timedelta(seconds=config["runtime"]["timeout"])
     return trainer
 
 
 def cluster() -> list[ClusterEnvironment]:
-    """How the processes find each other; a job that is to run again is put into the queue by its launcher."""
+    """How the processes find each other; Lightning must not requeue a SLURM job, which its launcher does."""
     outside = started_outside()
     if outside is None:
         return [LightningEnvironment()] if "LOCAL_RANK" in os.environ else []
     return [SLURMEnvironment(auto_requeue=False) if outside.starter == "srun" else TorchElasticEnvironment()]
 
 
-def results(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
-    """The errors at the last iteration, in percent."""
+def final_facts(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
+    """Errors in percent and loss at the last iteration, and the median speed."""
     rows = run.metrics()
     if not rows or int(rows[-1]["step"]) != iterations:
         raise UserError(f"{run.metrics_path} does not end at iteration {iterations}; force=true starts anew")

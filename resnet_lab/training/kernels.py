@@ -1,4 +1,4 @@
-"""Which code computes a number: of several for one operation, each processor and each setting has its own."""
+"""The kernels that compute a run's numbers; processor and settings choose among several for each operation."""
 
 import os
 import re
@@ -8,24 +8,43 @@ import torch
 
 from resnet_lab.runs.provenance import cpu_fact, processor
 
-# By these flags of a processor, in Linux's words, the libraries choose their code.
+# processor flags, under Linux's names, by which the libraries choose their code
 INSTRUCTIONS = (
-    *("sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "asimd", "sve", "sve2", "bf16", "i8mm"),
+    "sse4_1",
+    "avx",
+    "avx2",
+    "fma",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "asimd",
+    "sve",
+    "sve2",
+    "bf16",
+    "i8mm",
 )
 VARIABLES = (
-    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
-    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE"),
-    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OPENBLAS_CORETYPE",
+    "NVIDIA_TF32_OVERRIDE",
+    "CUBLAS_WORKSPACE_CONFIG",
 )
 
 
 def kernels(device: torch.device) -> dict[str, Any]:
-    """What chooses the kernels of a run on this device, for its record.
+    """Everything that chooses the kernels of a run on this device, for its record.
 
     `processor`, `model` and `instructions` are the CPU's; `cpu_capability` is torch's choice among them; `onednn`,
-    `mkl` and `blas` are the libraries that torch was built with (None: without), `environment` has the variables
-    that set them; `gpu` is None on a CPU.
+    `mkl` and `blas` are the libraries that torch was built with (None: without); `environment` holds the variables
+    that configure them; `gpu` is None on a CPU.
     """
     built = torch.__config__.show()
     return {
@@ -33,10 +52,10 @@ def kernels(device: torch.device) -> dict[str, Any]:
         "model": "/".join(cpu_fact(name) for name in ("cpu family", "model")).strip("/"),
         "instructions": instructions(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "onednn": said(r"MKL-DNN v(\S+)", built),
+        "onednn": captured(r"MKL-DNN v(\S+)", built),
         "onednn_enabled": torch.backends.mkldnn.enabled,
-        "mkl": said(r"Math Kernel Library Version (\S+)", built),
-        "blas": said(r"BLAS_INFO=(\w+)", built),
+        "mkl": captured(r"Math Kernel Library Version (\S+)", built),
+        "blas": captured(r"BLAS_INFO=(\w+)", built),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -50,7 +69,7 @@ def instructions() -> str:
 
 
 def gpu(device: torch.device) -> dict[str, Any]:
-    """The GPU, its libraries, and what they are allowed; a precision of tf32 is less than that of float32."""
+    """The GPU, its libraries and their settings; a precision of tf32 is below that of float32."""
     cudnn = torch.backends.cudnn
     return {
         "name": torch.cuda.get_device_name(device),
@@ -63,6 +82,6 @@ def gpu(device: torch.device) -> dict[str, Any]:
     }
 
 
-def said(pattern: str, text: str) -> str | None:
+def captured(pattern: str, text: str) -> str | None:
     found = re.search(pattern, text)
     return found[1] if found else None

@@ -1,4 +1,4 @@
-"""The run's TensorBoard events, written into its own directory, and what its HParams are."""
+"""A run's TensorBoard events, written into its own directory, and its hyperparameters there."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from resnet_lab.runs.swept import said_value, settings
 
 Hyperparameter = bool | int | float | str
 
-# Of a config, what people ask for, in their words.
+# the settings that people look for, in their words
 WORDS = {
     "data": "data._target_",
     "depth": "model.depth",
@@ -28,26 +28,26 @@ WORDS = {
 
 
 class RunEvents(TensorBoardLogger):
-    """Events straight in `directory`; those after iteration `step` are void, as the run goes on from there."""
+    """Events directly in `directory`; those after iteration `step` are void, because the run resumes there."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        # also at step 0: a run that is begun anew may have ended before its first checkpoint
+        # also at step 0: a run that starts anew may have ended before its first checkpoint
         purge: dict[str, Any] = {"purge_step": step + 1}
         super().__init__(directory, name="", version="", default_hp_metric=False, **purge)
 
     @rank_zero_only
     def save(self) -> None:
-        # The parent's also writes a file of hyperparameters; ours are in the run's config.
+        # the parent also writes a file of hyperparameters; ours are in the run's config
         self.experiment.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        # Fit and test end one after the other; closing in between would start a second file of events.
+        # fit and test end one after the other; closing in between would start a second file of events
         self.experiment.flush()
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, Hyperparameter]:
-    """What one sorts runs by, first what people ask for, then every other setting by its dotted name.
+    """Hyperparameters to sort runs by: first what people look for, then every other setting by its dotted name.
 
     So whatever a sweep varies is among them. TensorBoard shows those first in which runs differ.
     """
@@ -58,7 +58,7 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, Hyperparameter]:
 
 
 def value_of(found: dict[str, Any], key: str) -> Hyperparameter:
-    """The value as TensorBoard takes it."""
+    """The value in a form that TensorBoard accepts."""
     value = found.get(key)
     number = isinstance(value, bool | int | float)
     return value if number else said_value(found, key)  # type: ignore[return-value]
