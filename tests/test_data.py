@@ -91,7 +91,7 @@ def bomb(path: Path, shape: tuple[int, ...], content: int) -> None:
         ((4_000_000_000, 28, 28), "claims to have 4000000000 items, more than data.max_images=60000"),
         ((1, 14483, 14483), r"has images of \[14483, 14483\] pixels instead of \[28, 28\]; delete it"),
         ((200 << 20,), "is not an IDX file of bytes in 3 dimensions"),
-        ((30, 28, 28), r"does not hold as many bytes as its shape \[30, 28, 28\] says"),
+        ((30, 28, 28), r"does not hold the number of bytes of its shape \[30, 28, 28\]"),
     ],
 )
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:

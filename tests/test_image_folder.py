@@ -129,7 +129,7 @@ def test_validation_images_beside_test_images_are_told_of(tree: Path, caplog: py
     write(tree / "more", test="val")
     (tree / "more/val").rename(tree / "val")
     assert len(loaded(tree).test.labels) == 6
-    assert "val is left out, as there is test/; data.holdout" in caplog.text
+    assert "val is not used, because there is test/; data.holdout" in caplog.text
 
 
 def put(path: str, content: bytes) -> Callable[[Path], Any]:
