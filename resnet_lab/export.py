@@ -19,16 +19,16 @@ def export(config: dict[str, Any]) -> str:
     from resnet_lab.evaluation.stored import open_run, open_weights  # torch: not needed to refuse the above
     from resnet_lab.weights.files import check_output, export_weights
 
-    form, output, padding = config["format"], file_of("output", config["output"]), config["padding"]
-    check_output(output, form)
+    format, output, padding = config["format"], file_of("output", config["output"]), config["padding"]
+    check_output(output, format)
     if status:
         subject = open_run(file_of("run", config["run"]))
     else:
         subject = open_weights(file_of("weights", config["weights"]), config["model"], config["data"], padding)
     shape = (subject.data.in_channels, subject.data.image_size, subject.data.image_size)
-    export_weights(subject.net, output, form, shape, padding)
+    export_weights(subject.net, output, format, shape, padding)
     note = f"the run is {status}; {subject.note}" if status else subject.note
-    return f"{note}\n{output} has them as {form}"
+    return f"{note}\n{output} has them as {format}"
 
 
 def check_source(config: dict[str, Any]) -> None:

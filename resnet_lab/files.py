@@ -156,4 +156,4 @@ def no_space(error: Exception, where: object) -> str | None:
     """What helps against a full disk, where that is what went wrong."""
     if not isinstance(error, OSError) or error.errno not in FULL:
         return None
-    return f"no space left for {where} ({type(error).__name__}: {error}); free some, then run the same command again"
+    return f"no space left for {where} ({type(error).__name__}: {error}); free some, then repeat the command"

@@ -541,7 +541,7 @@ def test_unsafe_loading_is_refused(
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (OSError(28, "No space left on device"), r"no space left for .*free some, then run the same command again"),
+        (OSError(28, "No space left on device"), r"no space left for .*free some, then repeat the command"),
         (MemoryError(), r"out of memory .*smaller data\.batch_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory .*DefaultCPU"),
     ],

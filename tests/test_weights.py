@@ -38,7 +38,7 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.worker import execute
 from resnet_lab.training.checkpoint import read_checkpoint
 from resnet_lab.weights import files as weights
-from resnet_lab.weights import onnx_form
+from resnet_lab.weights import onnx
 from resnet_lab.weights.files import export_weights, load_weights
 
 State = dict[str, Tensor]
@@ -197,7 +197,7 @@ def test_what_is_exported_comes_back_bit_for_bit(form: str, shortcut: str, tmp_p
     if form == "safetensors":
         pytest.importorskip("safetensors")
     net = small(shortcut).to(memory_format=torch.channels_last)
-    path = tmp_path / f"net{weights.FORMS[form][0]}"
+    path = tmp_path / f"net{weights.FORMATS[form][0]}"
     export_weights(net, path, form)
     again = resnet_cifar(14, shortcut, width=4)
     load_weights(again, path)
@@ -334,7 +334,7 @@ def test_googlenets_auxiliary_classifiers_are_left_out_where_the_net_has_none(tm
     path = saved(theirs.state_dict(), tmp_path / "theirs.pth")
     without, whole = (unset(partial(googlenet, auxiliary, num_classes=3)) for auxiliary in (False, True))
     assert load_weights(without, path).endswith(
-        "aux1 and aux2 are left out, as the net is without auxiliary classifiers"
+        "aux1 and aux2 are left out, because the net has no auxiliary classifiers"
     )
     assert load_weights(whole, path).endswith("has the net's own names")
     assert_same(whole.state_dict(), theirs.state_dict())
@@ -356,7 +356,7 @@ def changed(**changes: Tensor | None) -> Callable[[State], State]:
     [
         (
             changed(fc__weight=torch.zeros(1000, 16), fc__bias=torch.zeros(1000)),
-            r"the file is of 1000 classes, the net of 10 \(choose data of 1000 classes\): "
+            r"the file has 1000 classes, the net 10 \(choose data with 1000 classes\): "
             r"fc.weight has shape \(1000, 16\), the net's \(10, 16\); fc.bias has shape \(1000,\), the net's",
         ),
         (
@@ -368,7 +368,7 @@ def changed(**changes: Tensor | None) -> Callable[[State], State]:
             r"missing layer3.1.bn1.weight, layer3.1.bn1.bias, layer3.1.bn1.running_mean and 5 more; "
             "unexpected layer3.2.x$",
         ),
-        (lambda s: s | {"linear.bias": s["fc.bias"]}, "has fc.bias twice, under another name as well"),
+        (lambda s: s | {"linear.bias": s["fc.bias"]}, "has fc.bias under two names"),
         (changed(fc__bias=torch.tensor([0.0] * 9 + [float("nan")])), "fc.bias has values that are not finite"),
         (
             changed(fc__bias=torch.full((10,), 1e300, dtype=torch.float64)),
@@ -380,13 +380,13 @@ def changed(**changes: Tensor | None) -> Callable[[State], State]:
             "fc.bias must be dense .* got torch.float32, torch.sparse",
         ),
         (changed(fc__bias=torch.zeros(10, device="meta")), "fc.bias must be .* on the CPU, got .* on meta"),
-        (lambda s: s | {"fc.bias": [0.0] * 10}, "fc.bias is no tensor, but list"),
+        (lambda s: s | {"fc.bias": [0.0] * 10}, "fc.bias must be a tensor, got list"),
         (lambda s: s | {3: s["fc.bias"]}, "a tensor's name must be text, got 3"),
         (lambda s: s | {"\x1b[2J": s["fc.bias"]}, r"a tensor's name must be text, got '\\x1b"),
-        (lambda s: {}, "holds no tensors by name"),
-        (lambda s: [1, 2], "holds no tensors by name"),
-        (lambda s: {"state_dict": {}}, "holds no tensors by name"),
-        (lambda s: {"epoch": 3}, "epoch is no tensor, but int"),
+        (lambda s: {}, "holds no named tensors"),
+        (lambda s: [1, 2], "holds no named tensors"),
+        (lambda s: {"state_dict": {}}, "holds no named tensors"),
+        (lambda s: {"epoch": 3}, "epoch must be a tensor, got int"),
     ],
 )
 def test_a_file_that_does_not_fit_says_where_and_changes_nothing(
@@ -404,7 +404,7 @@ def test_a_file_that_does_not_fit_says_where_and_changes_nothing(
 def test_a_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:
     endless: dict[str, Any] = {}
     endless["model"] = endless
-    with pytest.raises(UserError, match="model is no tensor, but dict"):
+    with pytest.raises(UserError, match="model must be a tensor, got dict"):
         load_weights(small(), saved(endless, tmp_path / "endless.pth"))
 
 
@@ -419,15 +419,16 @@ class Hostile:
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     trace, path = tmp_path / "executed", tmp_path / "hostile.pth"
     hostile = {"conv1.weight": Hostile(trace)}
+    refusal = r"hostile.pth cannot be read: it holds io.open; save net.state_dict\(\)"
     for zipped in (True, False):
-        with pytest.raises(UserError, match=r"hostile.pth is not read: it holds io.open; save net.state_dict\(\)"):
+        with pytest.raises(UserError, match=refusal):
             load_weights(small(), saved(hostile, path, _use_new_zipfile_serialization=zipped))
     for protocol in (2, 4):
         path.write_bytes(pickle.dumps(hostile, protocol))
-        with pytest.raises(UserError, match=r"hostile.pth is not read"):
+        with pytest.raises(UserError, match=r"hostile.pth cannot be read"):
             load_weights(small(), path)
     path.rename(tmp_path / "hostile.safetensors")
-    with pytest.raises(UserError, match=r"hostile.safetensors is not read"):
+    with pytest.raises(UserError, match=r"hostile.safetensors cannot be read"):
         load_weights(small(), tmp_path / "hostile.safetensors")
     with pytest.raises(UserError, match=r"it holds resnet_lab|it holds torch.nn"):
         load_weights(small(), saved(small(), tmp_path / "net.pth"))
@@ -451,13 +452,13 @@ def test_a_damaged_file_is_refused(damage: Callable[[bytes], bytes], name: str, 
     else:
         saved(net.state_dict(), path, _use_new_zipfile_serialization=name == "net.pth")
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=f"{path} is not read: it is cut off, damaged or of another kind"):
+    with pytest.raises(UserError, match=f"{path} cannot be read: it is truncated, damaged or of another kind"):
         load_weights(net, path)
 
 
 def test_no_file_and_no_library_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (tmp_path / "none.pth", tmp_path):
-        with pytest.raises(UserError, match=f"weights must be a file, and {path} is none"):
+        with pytest.raises(UserError, match=f"weights must be a file, and {path} is not$"):
             load_weights(small(), path)
     with pytest.raises(ValueError, match="padding must be one of both, end; got 'left'"):
         load_weights(small(), tmp_path, "left")
@@ -504,7 +505,7 @@ def test_where_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ):
         with pytest.raises(UserError, match=message):
             export_weights(net, path, form)
-    with pytest.raises(ValueError, match="form must be one of torchvision, safetensors, onnx; got 'keras'"):
+    with pytest.raises(ValueError, match="format must be one of torchvision, safetensors, onnx; got 'keras'"):
         export_weights(net, tmp_path / "a.keras", "keras")
     with pytest.raises(ValueError, match=r"shape must be an image's \(C, H, W\) for onnx, got None"):
         export_weights(net, tmp_path / "a.onnx", "onnx")
@@ -554,10 +555,10 @@ def test_onnx_that_differs_is_refused() -> None:
         def run(self, names: list[str], feed: dict[str, Any]) -> list[Any]:
             return [net(torch.from_numpy(feed["images"])).numpy() + self.wrong]
 
-    onnx_form.check_logits(net, Session(0.0), (3, 8, 8))
+    onnx.check_logits(net, Session(0.0), (3, 8, 8))
     for wrong in (0.01, float("nan")):
         with pytest.raises(UserError, match=r"ONNX Runtime's logits for 1 random images are .* from the net's"):
-            onnx_form.check_logits(net, Session(wrong), (3, 8, 8))
+            onnx.check_logits(net, Session(wrong), (3, 8, 8))
 
 
 def exported(*overrides: str) -> str:
@@ -583,11 +584,11 @@ def test_a_runs_weights_are_exported_and_read_again(tiny: Tiny, tmp_path: Path) 
     load_weights(net, run.checkpoint_path)
     assert torch.equal(net.get_parameter("stem.0.weight"), stored)
 
-    with pytest.raises(UserError, match="the file is of 10 classes, the net of 7"):
+    with pytest.raises(UserError, match="the file has 10 classes, the net 7"):
         exported(f"weights={out[0]}", f"output={tmp_path}/x.pth", *FOREIGN_NET, "data.num_classes=7")
     run.update(status="interrupted")
     run.checkpoint_path.write_bytes(run.checkpoint_path.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"last.ckpt is not read"):
+    with pytest.raises(UserError, match=r"last.ckpt cannot be read"):
         load_weights(net, run.checkpoint_path)
     said = exported(f"run={run.directory}", f"output={tmp_path}/before.pth")
     before = run.checkpoint_path.with_name("previous-last.ckpt")
@@ -616,7 +617,7 @@ def test_a_runs_weights_are_exported_and_read_again(tiny: Tiny, tmp_path: Path) 
         (["run=a", "model=vgg11"], "model goes with weights=FILE; a run has its own"),
         (["weights=a", "data=digits"], "model must be given with weights=FILE, the one that the file is for"),
         (["weights=a", "model=vgg11"], "data must be given with weights=FILE"),
-        (["weights=nowhere.pth", *FOREIGN_NET], "weights must be a file, and nowhere.pth is none"),
+        (["weights=nowhere.pth", *FOREIGN_NET], "weights must be a file, and nowhere.pth is not"),
         (
             ["weights=a", *FOREIGN_NET, "format=keras"],
             "format must be one of torchvision, safetensors, onnx; got 'keras'",

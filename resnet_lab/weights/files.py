@@ -1,4 +1,4 @@
-"""Weights in and out: files of ours, of torchvision's and of other people's nets, safetensors, and ONNX."""
+"""Weights in and out: files of our nets, of torchvision's and of other people's, safetensors, and ONNX."""
 
 import io
 import re
@@ -24,22 +24,23 @@ from resnet_lab.weights.names import (
     reordered,
     shared_blocks,
 )
-from resnet_lab.weights.onnx_form import onnx_content
+from resnet_lab.weights.onnx import onnx_content
 
-FORMS = {"torchvision": (".pth", ".pt", ".th"), "safetensors": (".safetensors",), "onnx": (".onnx",)}
+FORMATS = {"torchvision": (".pth", ".pt", ".th"), "safetensors": (".safetensors",), "onnx": (".onnx",)}
 PADDINGS = ("both", "end")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
 
 
 def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
-    """Load a file's weights into the net, all or none; return a sentence about what the file was taken for.
+    """Load a file's weights into the net, all or none; return a sentence on how the file was interpreted.
 
-    Reads checkpoints of our runs, safetensors, and whatever `torch.save` wrote that is tensors and plain types.
-    The names are the net's own, or torchvision's for a ResNet (`conv1`, `layer1.0.downsample.0`, `fc`), which
-    published CIFAR nets have, too, some with `linear` and `shortcut`. Their nets of option A put half of the
-    zero channels before the others and half behind, which is `padding="both"`; the channels are then reordered,
-    so that the net computes the same function. `end` takes them as they are, and names of ours always are.
+    Readable are checkpoints of our runs, safetensors, and whatever `torch.save` wrote from tensors and plain
+    types. The names are the net's own or, for a ResNet, torchvision's (`conv1`, `layer1.0.downsample.0`, `fc`),
+    which published CIFAR nets share, some with `linear` and `shortcut`. Published nets of option A put half of the
+    zero channels before the others and half after them: `padding="both"` reorders the channels, so that the net
+    computes the same function; `end` takes them as they are. Files with our own names are always taken as they
+    are.
 
     Raises:
         UserError: the file cannot be read, holds anything but finite tensors, or does not fit the net.
@@ -50,7 +51,7 @@ def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
     said = []
     if isinstance(net, GoogLeNet) and not net.aux_logits and any(name.startswith("aux") for name in found):
         found = {name: tensor for name, tensor in found.items() if not re.match(r"aux[12]\.", name)}
-        said = ["aux1 and aux2 are left out, as the net is without auxiliary classifiers"]
+        said = ["aux1 and aux2 are left out, because the net has no auxiliary classifiers"]
     foreign = bool(shared_blocks(net)) and "conv1.weight" in found
     weights = fitted(net, path, found, TO_OURS if foreign else ())
     if foreign:
@@ -63,29 +64,29 @@ def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
 
 
 def export_weights(
-    net: nn.Module, path: Path, form: str, shape: tuple[int, int, int] | None = None, padding: str = "both"
+    net: nn.Module, path: Path, format: str, shape: tuple[int, int, int] | None = None, padding: str = "both"
 ) -> None:
-    """Write the net's weights as a new file, which is whole or not there.
+    """Write the net's weights to a new file, whole or not at all.
 
-    `torchvision` is a state dict under torchvision's names, which with `stem=imagenet` torchvision's own classes
-    load. Of a ResNet of option A the channels are reordered for nets that pad on both sides, as the published
-    ones do, and as `load_weights` takes them; `padding="end"` leaves them as they are. `safetensors` has the
-    net's own names. `onnx` is the net in evaluation, from `images` (N, *shape), float32, to `logits`
-    (N, num_classes) for any N; only it needs `shape`, an image's (C, H, W). It is written once ONNX Runtime has
-    come to the net's logits on random images.
+    `torchvision` is a state dict under torchvision's names, which torchvision's own classes load if the net has
+    `stem=imagenet`. The channels of a ResNet of option A are reordered for nets that pad on both sides, as
+    published nets do and as `load_weights` expects; `padding="end"` leaves them as they are. `safetensors` has the
+    net's own names. `onnx` is the net in evaluation mode, from `images` (N, *shape), float32, to `logits` (N,
+    num_classes) for any N; it needs `shape`, an image's (C, H, W), and is written only if ONNX Runtime reproduces
+    the net's logits on random images.
 
     Raises:
-        UserError: the file exists or cannot be written, a library is missing, the net has no such form, or
-            ONNX Runtime disagrees.
-        ValueError: the form or the padding is unknown, or `onnx` has no shape.
+        UserError: the file exists or cannot be written, a library is missing, the net cannot be written in this
+            format, or ONNX Runtime disagrees.
+        ValueError: the format or the padding is unknown, or `shape` is missing for `onnx`.
     """
-    check_choice("form", form, FORMS)
+    check_choice("format", format, FORMATS)
     check_choice("padding", padding, PADDINGS)
-    check_output(path, form)
-    if form == "onnx":
+    check_output(path, format)
+    if format == "onnx":
         content = onnx_content(net, shape)
-    elif form == "safetensors":
-        content = library("safetensors.torch", form).save(stored(net), {"format": "pt"})
+    elif format == "safetensors":
+        content = library("safetensors.torch", format).save(cpu_weights(net), {"format": "pt"})
     else:
         buffer = io.BytesIO()
         torch.save(torchvision_weights(net, padding), buffer)
@@ -94,11 +95,13 @@ def export_weights(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names, without what others wrap them in; nothing in it is executed."""
+    """Read the tensors of a file by name, out of any wrapping dicts; nothing in the file is executed."""
     if not path.is_file():
-        raise UserError(f"weights must be a file, and {path} is none")
+        raise UserError(f"weights must be a file, and {path} is not")
     if path.suffix == ".onnx":
-        raise UserError(f"{path}: ONNX is written and not read; read are .safetensors and what torch.save wrote")
+        raise UserError(
+            f"{path}: ONNX can be written but not read; give a .safetensors file or one that torch.save wrote"
+        )
     safe = library("safetensors.torch", path.name) if path.suffix == ".safetensors" else None
     try:
         content = unsealed(path)
@@ -110,11 +113,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # whatever a file that somebody made up leads to
-        # not torch's own words, which advise to execute what is in the file
+    except Exception as error:  # a forged file may lead to any
+        # not torch's own words, which advise executing what is in the file
         other = re.search(r"GLOBAL ([\w.]+)", str(error))
-        cause = f"it holds {other[1]}" if other else f"it is cut off, damaged or of another kind ({error!r:.80})"
-        raise UserError(f"{path} is not read: {cause}; save net.state_dict(), tensors only") from error
+        cause = f"it holds {other[1]}" if other else f"it is truncated, damaged or of another kind ({error!r:.80})"
+        raise UserError(f"{path} cannot be read: {cause}; save net.state_dict(), tensors only") from error
     return checked_tensors(path, unwrapped(found))
 
 
@@ -123,19 +126,19 @@ def unwrapped(content: Any) -> Any:
     for _ in WRAPPERS:  # a dict can hold itself
         inner = [content[key] for key in WRAPPERS if isinstance(content, dict) and key in content]
         content = next((value for value in inner if isinstance(value, dict)), content)
-    if lightning:  # what counts errors has tensors, too
+    if lightning:  # the tallies of errors are tensors, too
         content = {key: value for key, value in content.items() if str(key).startswith(("net.", "model."))}
     return content
 
 
 def checked_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} holds no tensors by name")
+        raise UserError(f"{path} holds no named tensors")
     for key, value in content.items():
         if not isinstance(key, str) or not key.isprintable():
             raise UserError(f"{path}: a tensor's name must be text, got {key!r:.80}")
         if not isinstance(value, Tensor):
-            raise UserError(f"{path}: {key} is no tensor, but {type(value).__name__}")
+            raise UserError(f"{path}: {key} must be a tensor, got {type(value).__name__}")
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in content)), ""):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
     return dict(content)
@@ -144,36 +147,40 @@ def checked_tensors(path: Path, content: Any) -> dict[str, Tensor]:
 def fitted(
     net: nn.Module, path: Path, found: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...]
 ) -> dict[str, Tensor]:
-    """The tensors under the net's names and of its types; the names are made of the file's by the rules."""
+    """Convert the tensors to the net's names, by the rules, and to its types."""
     own: dict[str, Tensor] = net.state_dict()
     file_names = {renamed(key, rules): key for key in found}
     if len(file_names) < len(found):
         twice = min(set(found) - set(file_names.values()))
-        raise UserError(f"{path} has {twice} twice, under another name as well")
+        raise UserError(f"{path} has {twice} under two names")
     counters = [key for key in own if key.endswith(".num_batches_tracked") and key not in file_names]
-    absent = [renamed(key, TO_TORCHVISIONS if rules else ()) for key in own if key not in [*file_names, *counters]]
+    present = {*file_names, *counters}
+    absent = [renamed(key, TO_TORCHVISIONS if rules else ()) for key in own if key not in present]
     problems = listed("missing", absent)
     problems += listed("unexpected", [key for name, key in file_names.items() if name not in own])
     problems += listed("", misshapen(net, file_names, found), "; ")
     if problems:
         raise UserError(f"{path} does not fit the net: {'; '.join(problems)}")
     weights = {name: converted(path, key, found[key], own[name]) for name, key in file_names.items()}
-    return weights | {key: torch.zeros_like(own[key]) for key in counters}  # old files count no batches
+    return weights | {key: torch.zeros_like(own[key]) for key in counters}  # old files do not count batches
 
 
 def misshapen(net: nn.Module, file_names: Mapping[str, str], found: Mapping[str, Tensor]) -> list[str]:
-    """Which shapes are others than the net's; a wrong number of classes comes first."""
+    """The tensors with other shapes than the net's, in words; a wrong number of classes comes first."""
     own = net.state_dict()
-    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    wrong = []
+    linear = [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    classes, others = [], []
     for name, key in file_names.items():
-        theirs, ours = found[key].shape, own[name].shape if name in own else found[key].shape
-        if theirs != ours:
-            wrong.append(f"{key} has shape {tuple(theirs)}, the net's {tuple(ours)}")
-            if linear and name == f"{linear[-1]}.weight" and theirs[1:] == ours[1:]:
-                classes = f"the file is of {theirs[0]} classes, the net of {ours[0]}"
-                wrong.insert(0, f"{classes} (choose data of {theirs[0]} classes): {wrong.pop()}")
-    return wrong
+        if name not in own or found[key].shape == own[name].shape:
+            continue
+        theirs, ours = found[key].shape, own[name].shape
+        difference = f"{key} has shape {tuple(theirs)}, the net's {tuple(ours)}"
+        if name in linear[-1:] and theirs[1:] == ours[1:]:
+            remedy = f"choose data with {theirs[0]} classes"
+            classes.append(f"the file has {theirs[0]} classes, the net {ours[0]} ({remedy}): {difference}")
+        else:
+            others.append(difference)
+    return classes + others
 
 
 def converted(path: Path, name: str, tensor: Tensor, like: Tensor) -> Tensor:
@@ -193,7 +200,7 @@ def listed(what: str, names: list[str], between: str = ", ") -> list[str]:
     return [f"{what} {between.join(names[:3])}{more}".strip()] if names else []
 
 
-def stored(net: nn.Module) -> dict[str, Tensor]:
+def cpu_weights(net: nn.Module) -> dict[str, Tensor]:
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in net.state_dict().items()
@@ -201,7 +208,7 @@ def stored(net: nn.Module) -> dict[str, Tensor]:
 
 
 def torchvision_weights(net: nn.Module, padding: str) -> dict[str, Tensor]:
-    weights = stored(net)
+    weights = cpu_weights(net)
     if isinstance(net, VGG | AlexNet | GoogLeNet):
         return weights
     instead = "choose safetensors or onnx"
@@ -211,15 +218,15 @@ def torchvision_weights(net: nn.Module, padding: str) -> dict[str, Tensor]:
     if other := other_function(net):
         raise UserError(f"{other}; {instead}")
     if hasattr(net, "stage4") and (pads(net) or isinstance(own[1].shortcut, nn.Sequential)):
-        raise UserError(f"torchvision's net has shortcuts of option B, and this one of A or C; {instead}")
+        raise UserError(f"torchvision's net has shortcuts of option B, this one of A or C; {instead}")
     if padding == "both":
         weights = reordered(net, weights, back=True)
     return {renamed(name, TO_TORCHVISIONS): tensor for name, tensor in weights.items()}
 
 
-def check_output(path: Path, form: str) -> None:
-    if path.suffix not in FORMS[form]:
-        raise UserError(f"output must end in {' or '.join(FORMS[form])} for {form}, got {path}")
+def check_output(path: Path, format: str) -> None:
+    if path.suffix not in FORMATS[format]:
+        raise UserError(f"output must end in {' or '.join(FORMATS[format])} for {format}, got {path}")
     if path.exists():
         raise UserError(f"output: {path} exists; choose another or remove it")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Nets of ours under torchvision's names, and with the channels of nets that pad on both sides for option A."""
+"""Our nets under torchvision's names, and with the channel order of nets whose option A pads on both sides."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def shared_blocks(net: nn.Module) -> dict[str, BasicBlock | Bottleneck]:
-    """The blocks that torchvision's ResNets have, too, by name; none in any other net, pre-activation included."""
+    """Map names to the blocks that torchvision's ResNets share; pre-activation and other nets have none."""
     return {name: block for name, block in blocks(net).items() if isinstance(block, BasicBlock | Bottleneck)}
 
 
@@ -43,7 +43,7 @@ def pads(net: nn.Module) -> bool:
 
 
 def remarks(net: nn.Module, padding: str) -> list[str]:
-    """What torchvision's names leave open."""
+    """Remarks on what torchvision's names leave open."""
     where = {"both": "on both sides", "end": "at the end"}[padding]
     padded = [f"its zero channels are taken to be {where} (padding={padding})"] if pads(net) else []
     other = other_function(net)
@@ -51,19 +51,19 @@ def remarks(net: nn.Module, padding: str) -> list[str]:
 
 
 def other_function(net: nn.Module) -> str | None:
-    """Why torchvision's net may compute another function of weights of the same names and shapes."""
+    """The reason why torchvision's net may compute another function from weights of the same names and shapes."""
     own = shared_blocks(net).values()
     if any(block.shortcut is None for block in own):
-        return "this net has no shortcuts, and nets of these names have (model.shortcut=A)"
+        return "this net has no shortcuts, but nets with these names do (model.shortcut=A)"
     if any(isinstance(block, Bottleneck) and block.conv1.stride != (1, 1) for block in own):
         return "this net strides in the 1x1 convolutions, torchvision's in the 3x3 (model.stride_in=3x3)"
     return None
 
 
 def reordered(net: nn.Module, weights: Mapping[str, Tensor], back: bool = False) -> dict[str, Tensor]:
-    """The weights of a net that pads on both sides, for ours, which pads at the end; or the way back.
+    """Reorder the weights of a net that pads on both sides for ours, which pads at the end; or back.
 
-    Those of a net without padding are what they were.
+    Weights of a net without padding stay as they are.
     """
     weights = dict(weights)
     if not pads(net):
@@ -74,7 +74,7 @@ def reordered(net: nn.Module, weights: Mapping[str, Tensor], back: bool = False)
 
 
 def carried_channels(net: nn.Module, channels: int) -> Iterator[tuple[str, int, Tensor]]:
-    """The weights with an axis for the channels that shortcuts carry: name, axis, and our order of theirs.
+    """Yield the weights with an axis for the channels that shortcuts carry: name, axis, and our order of theirs.
 
     The channels between the convolutions of a block keep their order.
     """
@@ -91,9 +91,10 @@ def carried_channels(net: nn.Module, channels: int) -> Iterator[tuple[str, int, 
 
 
 def widened(order: Tensor, extra: int) -> Tensor:
-    """The order after zeros were added on both sides: what the shortcut carries, then the new channels."""
+    """The order after zeros were added on both sides: the channels that the shortcut carries, then the new
+    ones."""
     if extra % 2:
-        raise UserError(f"padding must be end: {extra} channels, of an odd width, are not halved, got both")
+        raise UserError(f"padding must be end: {extra} channels, of an odd width, cannot be halved; got both")
     front = extra // 2
     new = [*range(front), *range(front + len(order), len(order) + extra)]
     return torch.cat([order + front, torch.tensor(new, dtype=order.dtype)])

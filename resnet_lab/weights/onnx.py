@@ -1,4 +1,4 @@
-"""A net as ONNX, once ONNX Runtime agrees with it."""
+"""Nets as ONNX, verified with ONNX Runtime."""
 
 import contextlib
 import copy
@@ -49,14 +49,14 @@ def onnx_content(net: nn.Module, shape: tuple[int, int, int] | None) -> bytes:
 
 @torch.no_grad()
 def check_logits(net: nn.Module, session: Any, shape: tuple[int, int, int]) -> None:
-    """Raise UserError unless the session comes to the net's logits for batches of 1 and 3 random images."""
+    """Raise UserError unless the session reproduces the net's logits on batches of 1 and 3 random images."""
     random = torch.Generator().manual_seed(0)
     for images in (torch.randn(n, *shape, generator=random) for n in (1, 3)):
         expected = net(images)
         found = torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
         difference = float((found - expected).abs().max())
         allowed = TOLERANCE * float(expected.abs().max())
-        if not difference <= allowed:
+        if not difference <= allowed:  # unlike >, this also catches NaN
             raise UserError(
                 f"ONNX Runtime's logits for {len(images)} random images are {difference:.2g} from the net's, and "
                 f"{allowed:.2g} is allowed; nothing is written"
