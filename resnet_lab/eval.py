@@ -299,7 +299,7 @@ def measure(members: list["Subject"], config: dict[str, Any]) -> dict[str, Any]:
         say(f"warning: {caution}")
     result = protocols.evaluate(members, protocol, make_trainer(config["trainer"]))
     name = members[0].name if len(members) == 1 else f"ensemble of {len(members)}"
-    say(f"{name}: {protocols.describe(protocol.facts)}, {result['images']} images")
+    say(f"{name}: {protocols.protocol_label(protocol.facts)}, {result['images']} images")
     for key in ("error", "error_top5"):
         if key in result:
             say(f"  {key} {result[key]:.4f} %")

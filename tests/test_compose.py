@@ -232,7 +232,7 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
         (
             "job=throughput",
             "job=throughput times iterations=6 of one epoch after 3 to warm up, and an epoch of 40 images in "
-            "batches of 16 has 3; set a smaller data.batch_size, or take data=synthetic data.train_images=144",
+            "batches of 16 has 3; set a smaller data.batch_size, or use data=synthetic data.train_images=144",
         ),
         ("trainer.accelerator=abacus", "trainer: .*abacus"),
     ],

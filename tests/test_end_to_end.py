@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from test_data import write_cifar10
 
-from resnet_lab.benchmarks.rounds import read_rounds, table
+from resnet_lab.benchmarks.rounds import markdown_table, read_rounds
 from resnet_lab.config.again import command_line
 from resnet_lab.eval import Stored, hold_against_record
 from resnet_lab.runs.directory import Run
@@ -170,7 +170,7 @@ def test_stored_weights_give_the_recorded_errors(tiny: Tiny, capsys: pytest.Capt
     edited_config = honest["config"] | {"optimizer": honest["config"]["optimizer"] | {"lr": 0.5}}
     run.update(**honest | {"config": edited_config})
     assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is False
-    assert "last.ckpt is not of the config in " in capsys.readouterr().out
+    assert "last.ckpt does not belong to the config in " in capsys.readouterr().out
     run.update(**honest | {"status": "interrupted"})
     assert hold_against_record(Stored(run, run.checkpoint_path), trainer) is None
 
@@ -404,5 +404,7 @@ def test_throughput_measures_all_three(resnet_lab: Call, tmp_path: Path) -> None
     assert all(0 < ratio["min"] <= ratio["median"] <= ratio["max"] for ratio in ratios.values())
     assert set(ratios) == {"fit / bare loop", "fit / usual loader"}
     folder = only_run(tmp_path).directory
-    assert table(read_rounds((folder / "rounds.csv").read_text())) == (folder / "throughput.md").read_text()
+    assert (
+        markdown_table(read_rounds((folder / "rounds.csv").read_text())) == (folder / "throughput.md").read_text()
+    )
     assert "usual loader" in ended.stdout

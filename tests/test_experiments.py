@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_lab.benchmarks.rounds import read_rounds, rounds, table
+from resnet_lab.benchmarks.rounds import markdown_table, read_rounds, rounds_csv
 from resnet_lab.report.numbers import paper_numbers
 from resnet_lab.report.publish import MARK, filled, readmes
 
@@ -46,9 +46,9 @@ def test_a_folder_has_results_or_says_that_it_has_none(name: str) -> None:
 
 def test_the_table_of_a_benchmark_can_be_computed_from_its_rounds() -> None:
     speeds = {"ours, all of it": [4.0, 6.5, 5.25], "theirs": [2.0, 2.5, 1 / 3]}
-    assert read_rounds(rounds(speeds)) == speeds
+    assert read_rounds(rounds_csv(speeds)) == speeds
     for path in ROOT.glob("experiments/*/rounds*.csv"):
-        assert table(read_rounds(path.read_text())) in (path.parent / "README.md").read_text(), path
+        assert markdown_table(read_rounds(path.read_text())) in (path.parent / "README.md").read_text(), path
 
 
 def test_the_reliability_table_is_what_was_noted() -> None:

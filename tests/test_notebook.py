@@ -59,7 +59,7 @@ def test_what_is_no_finished_run_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     assert execute(run, config) == 0
     honest = run.record()
     run.update(config=config | {"iterations": 7})
-    with pytest.raises(UserError, match=r"last.ckpt is not of the config in .*record.json"):
+    with pytest.raises(UserError, match=r"last.ckpt does not belong to the config in .*record.json"):
         lab.load(run.directory)
     run.update(config=config | {"job": "loading"})
     with pytest.raises(UserError, match="seed0 has trained nothing: its job is 'loading'"):

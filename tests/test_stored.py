@@ -103,7 +103,7 @@ def test_a_checkpoint_says_whose_it_is(tiny: Tiny) -> None:
     assert checkpoint["run"] == hash_of_run(config)
     assert "run" not in checkpoint["callbacks"]["Curves"]
     run.update(config=config | {"seed": 7})
-    with pytest.raises(UserError, match=r"last.ckpt is not of the config in .*record.json"):
+    with pytest.raises(UserError, match=r"last.ckpt does not belong to the config in .*record.json"):
         open_run(run.directory)
 
 
@@ -119,7 +119,7 @@ def test_a_checkpoint_of_before_is_opened_and_resumed_and_one_of_nobody_is_not(t
     assert execute(run, config) == 0
     assert_same(weights(run), whole)
     rewrite(run.checkpoint_path, lambda checkpoint: checkpoint.pop("run"))
-    with pytest.raises(UserError, match="is not of the config"):
+    with pytest.raises(UserError, match="does not belong to the config"):
         open_run(run.checkpoint_path)
 
 

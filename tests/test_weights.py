@@ -595,7 +595,7 @@ def test_a_runs_weights_are_exported_and_read_again(tiny: Tiny, tmp_path: Path) 
     assert said.startswith(f"the run is interrupted; weights of iteration 3 of 6 in {before}\n")
     record = run.record()
     run.update(config=record["config"] | {"seed": 5})
-    with pytest.raises(UserError, match=r"previous-last.ckpt is not of the config in .*record.json"):
+    with pytest.raises(UserError, match=r"previous-last.ckpt does not belong to the config in .*record.json"):
         exported(f"run={run.directory}", f"output={tmp_path}/x.pth")
     for path in run.checkpoint_path.parent.iterdir():
         path.unlink()

@@ -1,8 +1,9 @@
-"""The job `loading`: how fast a core decodes and augments photographs, ours beside torchvision's, in turn."""
+"""The job `loading`: the speed at which a core decodes and augments photographs, ours beside torchvision's."""
 
 import itertools
 import tempfile
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional
 
-from resnet_lab.benchmarks.rounds import measure, ratios, rounds, table
+from resnet_lab.benchmarks.rounds import Contender, markdown_table, measure, ratios, rounds_csv
 from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageNet
@@ -24,11 +25,12 @@ from resnet_lab.files import write_atomically
 from resnet_lab.runs.directory import Run
 
 PHOTOS = 64
-WIDTH, HEIGHT = 500, 375  # what most of ImageNet's photographs have
+WIDTH, HEIGHT = 500, 375  # of most of ImageNet's photographs
+BATCH = 32  # images
 
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
-    """Measure each contender in every round on one thread; images per second and ratios for the record."""
+    """Measure each contender in every round on one thread; return images per second and ratios for the record."""
     if config["data"]["_target_"] != "resnet_lab.data.ImageNet":
         raise UserError(f"job=loading measures data=imagenet, not data._target_={config['data']['_target_']}")
     torch.set_num_threads(1)
@@ -40,31 +42,20 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         count = config["iterations"]
         speeds = measure(
             {
-                "ours": timed(ours(data), count),
-                "torchvision, the same augmentation": timed(usual(data, same_augmentation(data)), count),
-                "torchvision, RandomResizedCrop": timed(usual(data, random_resized_crop(data)), count),
+                "ours": Ours(data, count),
+                "torchvision, the same augmentation": Usual(data, same_augmentation(data), count),
+                "torchvision, RandomResizedCrop": Usual(data, random_resized_crop(data), count),
             }
         )
-    text = table(speeds)
+    text = markdown_table(speeds)
     write_atomically(run.directory / "loading.md", text)
-    write_atomically(run.directory / "rounds.csv", rounds(speeds))
+    write_atomically(run.directory / "rounds.csv", rounds_csv(speeds))
     print(text)
     return {"images_per_second": speeds, "ratios": ratios(speeds)}
 
 
-def timed(turn: Callable[[int], None], images: int) -> Callable[[], float]:
-    """The same as images per second."""
-
-    def speed() -> float:
-        started = time.perf_counter()
-        turn(images)
-        return images / (time.perf_counter() - started)
-
-    return speed
-
-
 def write_photos(root: Path) -> None:
-    """scikit-learn's two photographs in many cuts, as JPEGs of the size that is usual on ImageNet."""
+    """Write many cuts of scikit-learn's two photographs, as JPEGs of the usual size on ImageNet."""
     random = np.random.default_rng(0)
     for number, photo in enumerate(itertools.islice(itertools.cycle(load_sample_images().images), PHOTOS)):
         height, width = photo.shape[:2]
@@ -79,32 +70,49 @@ def write_photos(root: Path) -> None:
             cut.save(folder / f"{number}.JPEG", quality=92)
 
 
-def ours(data: ImageNet) -> Callable[[int], None]:
-    """What `data=imagenet` does: the loader's part in a worker, the device's part on a batch."""
-    files = data.dataset(data.train_images(), training=True)
-    data.train_dataloader()  # takes the statistics of the colours
+class Loading(Contender):
+    """Photographs loaded in batches, `images` of them in a turn."""
 
-    def turn(images: int) -> None:
-        for epoch, start in enumerate(range(0, images, 32)):
-            indices = torch.arange(start, min(start + 32, images)) % PHOTOS
-            data.ready(files[Request(indices, epoch, 1.0)], training=True)
+    def __init__(self, images: int) -> None:
+        self.images = images
 
-    return turn
+    def turn(self) -> float:
+        started = time.perf_counter()
+        for number, start in enumerate(range(0, self.images, BATCH)):
+            self.load(number, torch.arange(start, min(start + BATCH, self.images)) % PHOTOS)
+        return self.images / (time.perf_counter() - started)
+
+    @abstractmethod
+    def load(self, number: int, indices: torch.Tensor) -> None:
+        """Load the images of a batch, the `number`th of the turn."""
 
 
-def usual(data: ImageNet, transform: Callable[[Any], torch.Tensor]) -> Callable[[int], None]:
-    """The tutorials' way: an ImageFolder whose images go through PIL one by one, then stacked."""
-    folder = ImageFolder(str(data.root / "train"), transform)
+class Ours(Loading):
+    """`data=imagenet`: the loader's part in a worker, the device's part on a batch."""
 
-    def turn(images: int) -> None:
-        for start in range(0, images, 32):
-            torch.stack([folder[index % PHOTOS][0] for index in range(start, min(start + 32, images))])
+    def __init__(self, data: ImageNet, images: int) -> None:
+        super().__init__(images)
+        self.data = data
+        self.files = data.dataset(data.train_images(), training=True)
+        data.train_dataloader()  # computes the statistics of the colours
 
-    return turn
+    def load(self, number: int, indices: torch.Tensor) -> None:
+        self.data.ready(self.files[Request(indices, number, 1.0)], training=True)
+
+
+class Usual(Loading):
+    """The tutorials' way: an ImageFolder whose images go through PIL one by one and are then stacked."""
+
+    def __init__(self, data: ImageNet, transform: Callable[[Any], torch.Tensor], images: int) -> None:
+        super().__init__(images)
+        self.folder = ImageFolder(str(data.root / "train"), transform)
+
+    def load(self, number: int, indices: torch.Tensor) -> None:
+        torch.stack([self.folder[index][0] for index in indices.tolist()])
 
 
 def same_augmentation(data: ImageNet) -> Any:
-    """The paper's, but for the colours, which torchvision does not have."""
+    """The paper's augmentation, except for the colours, which torchvision does not augment so."""
     shortest, longest = data.shorter_side
 
     def resize(image: Any) -> Any:

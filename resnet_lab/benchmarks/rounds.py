@@ -1,29 +1,37 @@
-"""Contenders timed in turn, round after round, so that what else the machine does hits all of them; as ratios."""
+"""Contenders timed in turn, round after round, so that other load on the machine hits all of them; as ratios."""
 
 import csv
 import logging
 import statistics
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 5
 
 
-def measure(contenders: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Images per second of each contender's turn, in every round; a first turn of each is not counted."""
-    for turn in contenders.values():
-        turn()  # compiles, allocates, starts workers
+class Contender(ABC):
+    """One way of doing the same work."""
+
+    @abstractmethod
+    def turn(self) -> float:
+        """Do the work once; return images per second."""
+
+
+def measure(contenders: dict[str, Contender]) -> dict[str, list[float]]:
+    """Measure images per second of each contender's turn in every round, after an uncounted first turn of each."""
+    for contender in contenders.values():
+        contender.turn()  # compiles, allocates, starts workers
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(1, ROUNDS + 1):
-        for name, turn in contenders.items():
-            speeds[name].append(turn())
+        for name, contender in contenders.items():
+            speeds[name].append(contender.turn())
         log.info("round %d: %s", number, ", ".join(f"{n} {s[-1]:.0f} images/s" for n, s in speeds.items()))
     return speeds
 
 
 def ratios(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """The first over each other, round by round: the median and the range."""
+    """Divide the first contender's speeds by each other's, round by round: median and range."""
     first, *others = speeds
     return {f"{first} / {other}": ratio(speeds[first], speeds[other]) for other in others}
 
@@ -33,8 +41,8 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     return {"median": statistics.median(by_round), "min": min(by_round), "max": max(by_round)}
 
 
-def rounds(speeds: dict[str, list[float]]) -> str:
-    """The measured numbers as CSV, one row per round and contender, of which the table can be computed anew."""
+def rounds_csv(speeds: dict[str, list[float]]) -> str:
+    """Write the measured numbers as CSV, one row per round and contender; the table can be recomputed from it."""
     lines = ["round,contender,images_per_second"]
     for number, values in enumerate(zip(*speeds.values(), strict=True), 1):
         lines += [f'{number},"{name}",{value!r}' for name, value in zip(speeds, values, strict=True)]
@@ -42,14 +50,14 @@ def rounds(speeds: dict[str, list[float]]) -> str:
 
 
 def read_rounds(text: str) -> dict[str, list[float]]:
-    """The contenders' images per second in every round, from what `rounds` wrote."""
+    """Read the contenders' images per second in every round from the text of `rounds_csv`."""
     speeds: dict[str, list[float]] = {}
     for row in csv.DictReader(text.splitlines()):
         speeds.setdefault(row["contender"], []).append(float(row["images_per_second"]))
     return speeds
 
 
-def table(speeds: dict[str, list[float]]) -> str:
+def markdown_table(speeds: dict[str, list[float]]) -> str:
     first = next(iter(speeds))
     lines = [f"| contender | images/s (median) | {first} / contender (median, range) |", "| --- | --- | --- |"]
     for name, values in speeds.items():

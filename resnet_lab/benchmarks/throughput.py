@@ -1,19 +1,21 @@
-"""The job `throughput`: our fit beside a bare loop and beside the usual loader, in turn, as ratios."""
+"""The job `throughput`: the speed of our fit beside a bare loop and beside the usual loader, as ratios."""
 
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from abc import abstractmethod
+from collections.abc import Iterable
+from itertools import islice, repeat
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from resnet_lab.benchmarks.rounds import measure, ratios, rounds, table
+from resnet_lab.benchmarks.rounds import Contender, markdown_table, measure, ratios, rounds_csv
 from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageData, ImagesInMemory
@@ -26,7 +28,7 @@ WARM_UP = 3  # iterations at the start of each turn that are not timed
 
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
-    """Measure each contender in every round; images per second and ratios for the record."""
+    """Measure each contender in every round; return images per second and ratios for the record."""
     set_threads(config)
     steps = config["iterations"] + WARM_UP
     data, _ = build_all(config)
@@ -34,24 +36,21 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"job=throughput needs images in memory, not data._target_={config['data']['_target_']}")
     data.prepare()
     check_size(data, config["iterations"])
-    contenders: dict[str, Callable[[], float]] = {
-        "fit": fit_turn(config | {"iterations": steps}),
-        "bare loop": bare_turn(config, data, steps),
-        "usual loader": usual_turn(config, data, steps),
+    contenders: dict[str, Contender] = {
+        "fit": Fit(config | {"iterations": steps}),
+        "bare loop": BareLoop(config, data, steps),
+        "usual loader": UsualLoader(config, data, steps),
     }
     speeds = measure(contenders)
-    text = table(speeds)
+    text = markdown_table(speeds)
     write_atomically(run.directory / "throughput.md", text)
-    write_atomically(run.directory / "rounds.csv", rounds(speeds))
+    write_atomically(run.directory / "rounds.csv", rounds_csv(speeds))
     print(text)
-    return {
-        "images_per_second": speeds,
-        "ratios": ratios(speeds),
-    }
+    return {"images_per_second": speeds, "ratios": ratios(speeds)}
 
 
 def check_size(data: ImageData, iterations: int) -> None:
-    """Refuse more iterations than an epoch has: a turn is a part of one."""
+    """Refuse more iterations than an epoch has, of which a turn is a part."""
     most = data.iterations_per_epoch - WARM_UP
     if iterations > most:
         smaller = f"set iterations={most} or less" if most > 0 else "set a smaller data.batch_size"
@@ -59,12 +58,12 @@ def check_size(data: ImageData, iterations: int) -> None:
         raise UserError(
             f"job=throughput times iterations={iterations} of one epoch after {WARM_UP} to warm up, and an epoch "
             f"of {len(data.train_images().labels)} images in batches of {data.batch_size} has "
-            f"{data.iterations_per_epoch}; {smaller}, or take data=synthetic data.train_images={needed}"
+            f"{data.iterations_per_epoch}; {smaller}, or use data=synthetic data.train_images={needed}"
         )
 
 
 class Stopwatch(Callback):
-    """The time at the end of each iteration."""
+    """Note the time at the end of each iteration."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -78,69 +77,70 @@ def speed(times: list[float], batch_size: int) -> float:
     return batch_size * (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
 
 
-def fit_turn(config: dict[str, Any]) -> Callable[[], float]:
-    """What `resnet-lab` does: the Trainer with all our callbacks, our data, our LightningModule."""
-    data, classifier = build_all(config)
-    data.prepare()
+class Fit(Contender):
+    """`resnet-lab`: the Trainer with all our callbacks, our data, our LightningModule."""
 
-    def turn() -> float:
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.data, self.classifier = build_all(config)
+        self.data.prepare()
+
+    def turn(self) -> float:
         stopwatch = Stopwatch()
         with tempfile.TemporaryDirectory() as folder:
-            trainer = build_trainer(Run(folder), config, data, 0)
+            trainer = build_trainer(Run(folder), self.config, self.data, 0)
             trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
-            trainer.fit(classifier, data)
-        return speed(stopwatch.times, data.batch_size)
-
-    return turn
+            trainer.fit(self.classifier, self.data)
+        return speed(stopwatch.times, self.data.batch_size)
 
 
-def bare_turn(config: dict[str, Any], data: ImageData, steps: int) -> Callable[[], float]:
+class Loop(Contender):
+    """A training loop written by hand, of `steps` iterations in a turn."""
+
+    def __init__(self, config: dict[str, Any], net: nn.Module, batch_size: int, steps: int) -> None:
+        self.net, self.batch_size, self.steps = net, batch_size, steps
+        self.optimizer: Optimizer = build("optimizer", config["optimizer"])(net.parameters())
+
+    def turn(self) -> float:
+        times = []
+        for images, labels in islice(self.batches(), self.steps):
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.net(images), labels).backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            times.append(time.perf_counter())
+        return speed(times, self.batch_size)
+
+    @abstractmethod
+    def batches(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Images (N, C, H, W) and labels (N,), batch by batch."""
+
+
+class BareLoop(Loop):
     """The same network and settings on one batch again and again: no data, no metrics, no Trainer."""
-    net = build_all(config)[1].net
-    images, labels = next(data.batches("train", data.batch_size))
-    step = stepper(config, net)
 
-    def turn() -> float:
-        return speed(timed(step, ((images, labels) for _ in range(steps))), data.batch_size)
+    def __init__(self, config: dict[str, Any], data: ImageData, steps: int) -> None:
+        super().__init__(config, build_all(config)[1].net, data.batch_size, steps)
+        self.batch = next(data.batches("train", data.batch_size))
 
-    return turn
-
-
-def usual_turn(config: dict[str, Any], data: ImagesInMemory, steps: int) -> Callable[[], float]:
-    """The tutorials' way: images transformed one by one through PIL in a worker a core, NCHW in memory."""
-    net = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
-    loader = DataLoader(
-        UsualImages(data.train_images(), data.crop_padding, data.flip),
-        data.batch_size,
-        shuffle=True,
-        num_workers=len(os.sched_getaffinity(0)),
-    )
-    step = stepper(config, net)
-
-    def turn() -> float:
-        return speed(timed(step, islice(loader, steps)), data.batch_size)
-
-    return turn
+    def batches(self) -> Iterable[tuple[Tensor, Tensor]]:
+        return repeat(self.batch)
 
 
-def stepper(config: dict[str, Any], net: nn.Module) -> Callable[[Tensor, Tensor], None]:
-    """One optimizer step on a batch, as one would write it by hand."""
-    optimizer = build("optimizer", config["optimizer"])(net.parameters())
+class UsualLoader(Loop):
+    """The tutorials' way: images transformed one by one through PIL in one worker per core, NCHW in memory."""
 
-    def step(images: Tensor, labels: Tensor) -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    def __init__(self, config: dict[str, Any], data: ImagesInMemory, steps: int) -> None:
+        net = build("model", config["model"], in_channels=data.in_channels, num_classes=data.num_classes)
+        super().__init__(config, net, data.batch_size, steps)
+        self.loader = DataLoader(
+            UsualImages(data.train_images(), data.crop_padding, data.flip),
+            data.batch_size,
+            shuffle=True,
+            num_workers=len(os.sched_getaffinity(0)),
+        )
 
-    return step
-
-
-def timed(step: Callable[[Tensor, Tensor], None], batches: Iterator[tuple[Tensor, Tensor]]) -> list[float]:
-    times = []
-    for images, labels in batches:
-        step(images, labels)
-        times.append(time.perf_counter())
-    return times
+    def batches(self) -> Iterable[tuple[Tensor, Tensor]]:
+        return self.loader
 
 
 class UsualImages(Dataset[tuple[Tensor, int]]):

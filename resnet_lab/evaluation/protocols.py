@@ -1,4 +1,4 @@
-"""How errors on the test images are taken: which views of an image a net sees, how scores are averaged."""
+"""Evaluation protocols: the views of a test image that a net sees, and the averaging of its scores."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,19 +17,19 @@ from resnet_lab.evaluation.stored import Subject
 from resnet_lab.models.torchvision_nets import fully_convolutional
 from resnet_lab.training.classifier import Tally, sum_over_processes
 
-SMALLEST = 4  # pixels, of which there is something to see
-PAPER_CROP = 224  # pixels, for which the paper's shorter sides are
+SMALLEST = 4  # pixels, below which there is nothing to see
+PAPER_CROP = 224  # pixels, to which the paper's shorter sides refer
 
 
 class Protocol(NamedTuple):
-    """`facts` say what `view` shows: the name, the sides in pixels, the crop."""
+    """A view of each image, and the `facts` about it: the protocol's name, the sides in pixels, the crop."""
 
     facts: dict[str, Any]
     view: View | None
 
 
 def make_protocol(settings: dict[str, Any], data: ImageData) -> Protocol:
-    """The protocol for images of that size.
+    """Make the protocol for images of the data's size.
 
     Raises:
         UserError: a setting is unknown or out of its range.
@@ -52,7 +52,7 @@ def make_protocol(settings: dict[str, Any], data: ImageData) -> Protocol:
 
 
 def caution(protocol: Protocol, data: ImageData) -> str:
-    """Why a protocol makes little sense for these images, or nothing."""
+    """The reason why a protocol makes little sense for these images; empty if there is none."""
     if protocol.view is None or not isinstance(data, ImagesInMemory):
         return ""
     sides = protocol.facts.get("shorter_sides") or [protocol.facts["shorter_side"]]
@@ -61,13 +61,13 @@ def caution(protocol: Protocol, data: ImageData) -> str:
     shown = ", ".join(map(str, sides))
     return (
         f"protocol={protocol.facts['name']} resizes images of {data.image_size} pixels to {shown}, "
-        "sizes that the net has not seen in training, so errors are higher for it; the paper has it for the "
-        "photographs of data=imagenet, protocol=center_crop is for these"
+        "sizes that the net has not seen in training, which raises the errors; it is meant for photographs "
+        "such as data=imagenet, protocol=center_crop for these images"
     )
 
 
 def in_proportion(name: str, side: Any, image_size: int) -> int:
-    """The length that is for images of `image_size` what `side` is for those of 224 pixels."""
+    """Scale a side meant for crops of 224 pixels to images of `image_size`."""
     check(f"protocol.{name}", side, COUNT)
     proportional: int = round(side * image_size / PAPER_CROP)
     if proportional < SMALLEST:
@@ -75,15 +75,15 @@ def in_proportion(name: str, side: Any, image_size: int) -> int:
     return proportional
 
 
-def describe(facts: dict[str, Any]) -> str:
-    """`ten_crop (shorter side 256, crop 224)`."""
+def protocol_label(facts: dict[str, Any]) -> str:
+    """The protocol in words, such as `ten_crop (shorter side 256, crop 224)`."""
     shown = {key: value for key, value in facts.items() if key != "name" and value is not False}
     words = [f"{key.replace('_', ' ')} {value}" for key, value in shown.items()]
     return f"{facts['name']} ({', '.join(words)})"
 
 
 class Scorer(LightningModule):
-    """Averages the softmax scores over the views of each image and over the members, and counts errors."""
+    """Average softmax scores over the views of each image and over the members, and count errors."""
 
     def __init__(self, members: Sequence[Subject], protocol: Protocol) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Scorer(LightningModule):
         self.unreadable = self.data[0].unreadable_everywhere()
 
     def _scores(self, pixels: Tensor) -> Tensor:
-        """(N, num_classes) float64, the mean over the members."""
+        """Average the members' scores, (N, num_classes) float64."""
         of_all = []
         for net, data in zip(self.nets, self.data, strict=True):
             images = self.trainer.precision_plugin.convert_input(data.normalize(pixels))
@@ -120,7 +120,7 @@ class Scorer(LightningModule):
 
 
 def evaluate(members: Sequence[Subject], protocol: Protocol, trainer: Trainer) -> dict[str, Any]:
-    """Errors in percent of the members' averaged scores on the test images, each seen once over all processes.
+    """Compute the errors in percent of the members' averaged scores, each test image once over all processes.
 
     Raises:
         UserError: the members were not trained for the same images and classes.
@@ -128,10 +128,13 @@ def evaluate(members: Sequence[Subject], protocol: Protocol, trainer: Trainer) -
     data = members[0].data
     for member in members[1:]:
         if (member.data.checksum, member.data.image_size) != (data.checksum, data.image_size):
-            raise UserError(f"{member.name} and {members[0].name} have not the same images: they are no ensemble")
-    data.unreadable.clear()  # those of the training images, which the mean was taken from
+            raise UserError(
+                f"{member.name} and {members[0].name} were not trained for the same images, so they cannot "
+                "form an ensemble"
+            )
+    data.unreadable.clear()  # among the training images, from which the mean was computed
     scorer = Scorer(members, protocol).eval()
-    # images of different shapes are no batch
+    # images of different shapes cannot form a batch
     alone = protocol.facts["name"] == "multi_scale" and not isinstance(data, ImagesInMemory)
     rank, processes = trainer.global_rank, trainer.world_size
     batches = EvaluationBatches(len(data.test.labels), 1 if alone else data.eval_batch_size, rank, processes)

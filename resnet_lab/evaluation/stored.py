@@ -1,4 +1,4 @@
-"""Stored nets with their data: a run's, as it ended or as it began, or those in a file of weights."""
+"""Stored nets with their data: a run's, at its end or its beginning, or those in a file of weights."""
 
 import hashlib
 from pathlib import Path
@@ -22,11 +22,11 @@ AT = ("last", "initialization")
 
 
 class Subject(NamedTuple):
-    """A net with its weights, and the data that know its mean, not yet read.
+    """A net with its weights, and its data, not yet read.
 
-    `config` is the run's frozen one, or the model and the data that a file of weights is for. `iteration` is None
-    where a file does not say. `digest` is a sha256 of the weights' file, empty at initialization. `note` says in
-    words where the weights are from.
+    `config` is the run's frozen one, or the blocks model and data of a file of weights. `iteration` is None if the
+    file does not tell. `digest` is a sha256 of the weights' file, empty at initialization. `note` says where the
+    weights come from.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Subject(NamedTuple):
 
 
 def open_run(path: Path, at: str = "last") -> Subject:
-    """The net of a run directory with its newest whole weights, or of one of its checkpoints with those in it.
+    """Open the net of a run directory with its newest whole weights, or that of one of its checkpoints.
 
     With `at="initialization"` the weights are those that training began with. The random state is left alone,
-    nothing is downloaded, and other images than the run's are refused when they are read.
+    nothing is downloaded, and images other than the run's are refused when they are read.
 
     Raises:
         UserError: there is no run, its record or its weights are damaged, or the weights are another run's.
@@ -55,7 +55,7 @@ def open_run(path: Path, at: str = "last") -> Subject:
         return at_initialization(run, record)
     weights, checkpoint = whole_checkpoint(run, path)
     if not is_of(config_in(run, record), checkpoint):
-        raise UserError(f"{weights} is not of the config in {run.record_path}")
+        raise UserError(f"{weights} does not belong to the config in {run.record_path}")
     subject = at_initialization(run, record)
     subject.data.expected_checksum = checksum_in(run, record)
     load_state(subject.net, weights, checkpoint)
@@ -80,10 +80,10 @@ def open_fresh(model: dict[str, Any], data: dict[str, Any], seed: int) -> Subjec
 
 
 def open_weights(path: Path, model: dict[str, Any], data: dict[str, Any], padding: str = "both") -> Subject:
-    """The net of a block `model` of a config, for the images of a block `data`, with the weights in a file.
+    """Open a file of weights for the net and the images of a config's blocks `model` and `data`.
 
     Raises:
-        UserError, ValueError: as `load_weights`, which says what `padding` is; or a block is wrong.
+        UserError, ValueError: as `load_weights`, which explains `padding`; or a block is wrong.
     """
     images: ImageData = build("data", data)
     net = build("model", model, in_channels=images.in_channels, num_classes=images.num_classes)
