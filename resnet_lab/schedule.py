@@ -42,7 +42,7 @@ class MultiStep(LRScheduler):
 class CosineWarmup(LRScheduler):
     """A straight line up to the optimizer's rate over `warmup` iterations, then half a cosine down to `min_lr`.
 
-    Iteration 0 has 1 / `warmup` of the rate, iteration `warmup` the full rate (arXiv:1608.03983, arXiv:1706.02677).
+    Iteration 0 has 1 / `warmup` of the rate, iteration `warmup` all of it (arXiv:1608.03983, arXiv:1706.02677).
 
     Raises:
         ValueError: warmup is not below iterations, or a number is negative.

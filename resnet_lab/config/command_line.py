@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from resnet_lab import __version__, trust
 from resnet_lab.checks import UserError
-from resnet_lab.config import hydra_block
+from resnet_lab.config import help, hydra_block
 from resnet_lab.config.compose import CONF, register_resolvers, resolved
 from resnet_lab.config.hydra_errors import sentence
 from resnet_lab.endings import one_sentence
@@ -41,6 +41,7 @@ def run_hydra(task: Task, config_name: str) -> None:
     os.environ["PYTHONSAFEPATH"] = "1"  # no process that this one starts looks for modules in the current folder
     register_resolvers()
     hydra_block.register()
+    help.register()
     version.setbase("1.3")
     parser = arguments()
     args = parser.parse_intermixed_args()
