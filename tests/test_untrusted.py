@@ -377,7 +377,7 @@ def test_to_evaluate_a_record_downloads_nothing(
     [
         *(
             (name, "is for a package of your own")
-            for name in ("os", "builtins", "antigravity", "torch", "hydra", "timm")
+            for name in ("os", "builtins", "antigravity", "torch", "hydra", "timm", "usercustomize")
         ),
         ("resnet_lab", "is for a package of your own"),
         ("my_nets.tiny", "must be the name of a top-level package"),
