@@ -345,4 +345,4 @@ def test_an_imagenet_stem_warns_of_small_images(
         caplog.clear()
         overrides = ("model.depth=18", f"model.stem={stem}", f"data.image_size={pixels}")
         build_all(tiny("model=imagenet_resnet", *overrides, "force=true")[1])
-        assert ("model.stem=imagenet shrinks images of 64 pixels" in caplog.text) == warns
+        assert ("model.stem=imagenet leaves almost nothing of images of 64 pixels" in caplog.text) == warns
