@@ -193,7 +193,7 @@ class ImageData(LightningDataModule, ABC):
         Args:
             part: train, val or test.
             size: images per batch; None for `eval_batch_size`.
-            images: limit of their number, evenly spaced because folders of images are sorted by class; None for all.
+            images: limit of their number, evenly spaced because folders are sorted by class; None for all.
 
         Returns:
             float32 images (n, C, H, W) and int64 labels (n,), on the CPU. The first call reads the files.
