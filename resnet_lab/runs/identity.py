@@ -13,6 +13,7 @@ UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
     "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"},
     "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
+    "runtime": {"final_train_images"},  # where the rest of it counts, nothing is tested at the end
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
 }
 
@@ -27,7 +28,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     job = job_of(config)
     execution = EXECUTION[""] - ({"runtime"} if job and job.about_runtime else set())
     kept = {key: value for key, value in config.items() if key not in execution}
-    for block in ("data", "trainer"):
+    for block in ("data", "trainer", "runtime"):
         if isinstance(kept.get(block), dict):
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
     if isinstance(kept.get("data"), dict):
