@@ -524,7 +524,7 @@ def test_trust_goes_to_each_process_by_its_command_line(own: Path, tiny: Callabl
     trust.admit(["my_nets", "more_nets", "my_nets"])
     words = ["--trust-package=my_nets", "--trust-package=more_nets"]
     assert command(run, config) == [*before, *words]
-    assert pickle.loads(pickle.dumps(Task(config))).trusted == words
+    assert pickle.loads(pickle.dumps(Task(config, []))).trusted == words
     trust._admitted.clear()
     assert trust.take(["DIR", *words, "HASH"]) == ["DIR", "HASH"]
     assert trust.arguments() == words
