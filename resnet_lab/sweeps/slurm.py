@@ -111,7 +111,8 @@ class SlurmLauncher(SweepLauncher):
             subprocess.run(["scancel", *ids])
         if active and (known := states(ids)) is not None:
             for job in active:
-                job.note(known.get(job.submission.job_id, "COMPLETED"))  # what it has forgotten has ended
+                # what SLURM has forgotten has ended: by itself, or in the queue as it was told to
+                job.note(known.get(job.submission.job_id, "CANCELLED" if self.stopping else "COMPLETED"))
         self.looked = time.monotonic()
 
     def _is_complete(self, job: SlurmJob) -> bool:
