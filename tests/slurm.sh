@@ -20,7 +20,7 @@ configure() {
   cat > "$SLURM_CONF" <<CONF
 ClusterName=tests
 SlurmctldHost=localhost
-NodeName=localhost CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
+NodeName=localhost CPUs=$(nproc --all) RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=localhost Default=YES State=UP MaxTime=INFINITE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
