@@ -4,6 +4,8 @@ Standard library only.
 """
 
 import contextlib
+import os
+import select
 import sys
 import tempfile
 import traceback
@@ -26,8 +28,20 @@ def one_sentence(command: str) -> Iterator[None]:
     except UserError as error:
         sys.exit(one_line(f"{command}: {error}", LONGEST_MESSAGE))
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            sys.exit(1)
         said = no_space(error, getattr(error, "filename", None)) or unexpected(command, error)
         sys.exit(one_line(f"{command}: {said}", LONGEST_MESSAGE))
+
+
+def nobody_reads() -> bool:
+    """Whether the reader of the standard output has gone, as `head` does; what is left to say is then dropped."""
+    looked = select.poll()
+    looked.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in looked.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def message_of(command: str, error: Exception) -> str:

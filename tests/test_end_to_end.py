@@ -254,7 +254,7 @@ def test_other_images_are_refused_in_the_middle_of_a_run(tiny: Tiny) -> None:
     assert execute(run, config) == 0
     run.update(status="interrupted", data=run.record()["data"] | {"sha256": "0" * 64})
     assert execute(run, config) == 1
-    assert "cannot go on otherwise than it began: data.sha256=" in run.record()["error"]
+    assert "cannot be resumed under other conditions: data.sha256=" in run.record()["error"]
 
 
 def test_two_processes_on_the_cpu(resnet_lab: Call, tiny: Tiny, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import importlib
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -219,3 +220,16 @@ def test_of_a_bug_in_a_run_the_log_has_the_traceback_and_the_screen_a_line(
     assert "Traceback" not in ended.stderr
     assert "Traceback (most recent call last)" in run.log_path.read_text()
     assert run.record()["traceback"].endswith("KeyError: 'k'\n")
+
+
+def test_a_reader_that_has_gone_is_no_bug(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", "from resnet_lab.endings import one_sentence\nwith one_sentence('x'):\n"]
+    words[-1] += "    for _ in range(100000):\n        print('a line')"
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()

@@ -293,7 +293,7 @@ def test_what_may_change_digits_is_refused_or_accepted_and_marked(
     run = Run(tmp_path)
     with pytest.raises(UserError) as refusal:
         resumed(run, BEGAN, **changed)
-    assert f"cannot go on otherwise than it began: {difference}; " in str(refusal.value)
+    assert f"cannot be resumed under other conditions: {difference}; " in str(refusal.value)
     assert "runtime.accept_changes=true, which marks the run for ever" in str(refusal.value)
     kept = resumed(run, BEGAN, True, **changed)
     (stretch,) = kept["earlier"]
@@ -321,7 +321,7 @@ def test_what_changes_no_digit_is_told_and_noted(
     kept = resumed(Run(tmp_path), BEGAN, **changed)
     assert [stretch["changes"] for stretch in kept["earlier"]] == [[difference]]
     assert kept["accepted_changes"] == []
-    assert f"goes on with another machine or code: {difference}" in caplog.text
+    assert f"resumed with another machine or code: {difference}" in caplog.text
 
 
 def test_other_images_are_never_accepted(tmp_path: Path) -> None:
@@ -462,7 +462,7 @@ def test_the_checkpoint_before_the_last_is_gone_on_from_in_the_same_way(
     assert execute(interrupted, before["config"]) == 0
     record = interrupted.record()
     assert record["seconds"] > 1000
-    assert "goes on with another machine or code: git" in caplog.text
+    assert "resumed with another machine or code: git" in caplog.text
     assert record["git"] == before["git"]
     (stretch,) = record["earlier"]
     assert stretch["until"] == 3

@@ -32,7 +32,7 @@ def register_resolvers() -> None:
         return identity.run_name(plain(_root_))
 
     def fraction(whole: int, numerator: int, denominator: int) -> int:
-        # at least 1: a milestone or a period of 0 is none; what is no number is refused under its own name
+        # clamp to 1, as a milestone or period of 0 is invalid; other types are reported as what they are
         return max(1, whole * numerator // denominator) if is_integer(whole, 1) else 1
 
     def variable(name: str, default: Any = NO_DEFAULT) -> Any:

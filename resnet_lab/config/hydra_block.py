@@ -126,7 +126,7 @@ def check(cfg: DictConfig, config_name: str | None, overrides: list[str]) -> Non
     """Refuse what is neither ours nor free in the `hydra:` block.
 
     Raises:
-        Refused: a key is not as the lab has it, or a `_target_` is none of a launcher, sweeper or sampler.
+        Refused: a key is not as the lab has it, or a `_target_` does not name a launcher, sweeper or sampler.
     """
     block = raw(cfg.hydra)
     ours = reference(config_name)

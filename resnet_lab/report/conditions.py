@@ -46,7 +46,7 @@ def found(result: Result, path: tuple[str, ...]) -> Any:
 
 
 def shown(usual: str, text: str) -> str:
-    """A value; of a block only what it has otherwise than the usual one."""
+    """A value; for a block, only where it differs from the usual one."""
     before, value = json.loads(usual), json.loads(text)
     if isinstance(value, dict) and isinstance(before, dict):
         return ", ".join(differences(before, value)) or "as most"

@@ -24,7 +24,7 @@ LINES: dict[str, dict[str, Any]] = {
 # With fewer seeds than this a band would be misleading: each seed is drawn.
 BAND_FROM = 10
 MOST_NAMES = 24  # in a legend
-# Curves that are below this part of the axis after this part of the training are drawn once more, enlarged.
+# Curves that are below this part of the axis after this part of the training are repeated in an enlarged inset.
 FLOOR, EARLY = 0.15, 0.2
 
 
@@ -60,7 +60,7 @@ def draw(study: Study, folder: Path) -> None:
 
 
 def enlarge(axes: Axes, groups: list[Group], study: Study) -> None:
-    """Where all curves of a panel soon lie at its floor, draw them once more in the empty part, enlarged."""
+    """Where all curves of a panel soon lie at its floor, repeat them in an enlarged inset."""
     highest = max((highest_after(group, EARLY) for group in groups), default=0.0)
     ends = [result.curve.steps[-1] for group in groups for result in group.results if result.curve.steps]
     if not ends or highest > FLOOR * top(study):

@@ -66,12 +66,12 @@ def history(
     kept = {name: list(before.get(name) or []) for name in ("earlier", "accepted_changes")}
     if images:
         raise UserError(
-            f"{run.directory} cannot go on otherwise than it began: {', '.join(images + digits)}; "
+            f"{run.directory} cannot be resumed under other conditions: {', '.join(images + digits)}; "
             "set data.root as it was, or force=true to start anew"
         )
     if digits and not accept:
         raise UserError(
-            f"{run.directory} cannot go on otherwise than it began: {', '.join(digits)}; resume it as it "
+            f"{run.directory} cannot be resumed under other conditions: {', '.join(digits)}; resume it as it "
             "began, or add runtime.accept_changes=true, which marks the run for ever, or force=true to start anew"
         )
     if not digits + other:
@@ -79,7 +79,7 @@ def history(
     if digits:
         log.warning("changed from iteration %d on, as accepted: %s", iteration, ", ".join(digits))
     if other:
-        log.warning("goes on with another machine or code: %s", ", ".join(other))
+        log.warning("resumed with another machine or code: %s", ", ".join(other))
     stretch = {"until": iteration, "changes": digits + other}
     stretch |= {name: before[name] for name in CONDITIONS + ORIGIN if name in before}
     accepted = [f"{', '.join(digits)}, from iteration {iteration} on"] if digits else []

@@ -138,7 +138,7 @@ class Run:
             time.sleep(0.05)
 
     def has_checkpoint(self) -> bool:
-        """Whether there is one to go on from, or what is left of one."""
+        """Whether there is one to resume from, or what is left of one."""
         return self.checkpoint_path.exists() or previous(self.checkpoint_path).exists()
 
     def remove_leftovers(self) -> None:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -87,15 +88,18 @@ class Requested:
 
     def __init__(self, told: int) -> None:
         self.returncode: int | None = None
-        self.told = os.fdopen(told, "rb", buffering=0)
-        self.pid = int(self.told.readline() or 0)
+        self.told = told
+        self._close = weakref.finalize(self, os.close, told)
+        self.pid = int(read_line(told) or 0)
         os.set_blocking(told, False)
 
     def poll(self) -> int | None:
-        if self.returncode is None and (line := self.told.read()) is not None:
-            self.told.close()
-            # told nothing, the nursery was killed, and the process with it
-            self.returncode = int(line or -signal.SIGKILL)
+        if self.returncode is None:
+            with contextlib.suppress(BlockingIOError):
+                code = os.read(self.told, 16)
+                self._close()
+                # told nothing, the nursery was killed, and the process with it
+                self.returncode = int(code or -signal.SIGKILL)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -112,6 +116,14 @@ class Requested:
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
+
+
+def read_line(file: int) -> bytes:
+    """The bytes before the first line break, and no byte after it; what there is where the file ends before."""
+    line = b""
+    while (byte := os.read(file, 1)) not in (b"\n", b""):
+        line += byte
+    return line
 
 
 class Nursery:

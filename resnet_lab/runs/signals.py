@@ -18,7 +18,7 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup: what it starts i
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop, and can go on from its last checkpoint."""
+    """The run was asked to stop, and can resume from its last checkpoint."""
 
 
 def leave(number: int, frame: FrameType | None) -> None:

@@ -72,7 +72,7 @@ def check_devices(config: dict[str, Any]) -> None:
 
 
 def is_to_be_set_aside(run: Run) -> bool:
-    """Whether force=true has not done so yet: what it began goes on when it is interrupted."""
+    """Whether force=true has yet to do so: a forced run that is interrupted resumes as usual."""
     try:
         before = run.record()
     except UserError:  # damaged
@@ -100,7 +100,7 @@ def follow(config: dict[str, Any]) -> Run | None:
 
 
 def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> None:
-    """Refuse to go on in the directory of another run."""
+    """Refuse to resume in the directory of another run."""
     if not before:
         return
     if not isinstance(before.get("config"), dict):

@@ -1,7 +1,7 @@
 """One run, from its frozen config to its end: `python -m resnet_lab.runs.supervisor RUN_DIRECTORY`.
 
 This process computes nothing and imports no torch. It owns the directory, starts the run's processes
-(resnet_lab.runs.worker, one a device), passes on requests to stop, and sees to it that all of them end: when
+(resnet_lab.runs.worker, one per device), passes on requests to stop, and sees to it that all of them end: when
 one dies, when one hangs, and whatever kills them, with the reason in the record.
 """
 

@@ -68,7 +68,7 @@ def execute(run: Run, config: dict[str, Any]) -> int:
 
     try:
         check_safe()
-        # a run that goes on says where it was until it is known to go on here
+        # a resumed run keeps its earlier provenance until it is known to resume here
         tell(started=now(), config=config, **({} if goes_on else provenance()))
         finish("completed", **perform(run, config))
         return 0

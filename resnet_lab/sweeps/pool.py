@@ -82,7 +82,7 @@ class PoolLauncher(SweepLauncher):
 
     Args:
         n_jobs: null for one a core or a GPU, as far as each job's devices go.
-        on_failure: `continue` with the other jobs, or `stop` them (they can go on later).
+        on_failure: `continue` with the other jobs, or `stop` them (the same command resumes them).
 
     Raises:
         UserError: a setting is out of its range.

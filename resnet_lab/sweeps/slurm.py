@@ -1,7 +1,7 @@
 """`hydra/launcher=slurm`: the jobs of a sweep on a SLURM cluster, with hydra-submitit-launcher's settings.
 
 Arrays of jobs, one task a device. Submitit alone puts a job back into the queue: when its time runs out,
-when it is preempted, or when it is sent SIGTERM; the run goes on from its checkpoint.
+when it is preempted, or when it is sent SIGTERM; the run resumes from its checkpoint.
 """
 
 import dataclasses

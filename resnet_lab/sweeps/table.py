@@ -27,7 +27,7 @@ class ShownJob(Protocol):
 
 
 class JobsTable:
-    """A context: shows the jobs while it is open, and once more when it closes."""
+    """A context: shows the jobs while it is open, and their final state when it closes."""
 
     EVERY = 1.0  # seconds between looks at the runs' curves
 
