@@ -62,7 +62,7 @@ class Itself:
         def begin() -> None:
             for number, file in enumerate(files):
                 os.dup2(file, number)
-            become("", ["", "", "", module, *arguments], environ)
+            become("", ["", "", "", module, *arguments], {**environ, PARENT: str(os.getppid())})
 
         return Forked(begin)
 

@@ -53,8 +53,10 @@ class Storm:
     def start(self) -> subprocess.Popen[bytes]:
         # checkpoints must not be staged where temporary files are
         environ = dict([self.mark.split("=")], TMPDIR="/dev/shm")
-        self.process = start(self.folder, *self.overrides, environ=environ, session=True)
-        return self.process
+        process = start(self.folder, *self.overrides, environ=environ, session=True, fresh=True)
+        assert isinstance(process, subprocess.Popen)
+        self.process = process
+        return process
 
     def processes(self) -> list[int]:
         """Those of the run that are alive, in the order of their birth."""
@@ -112,7 +114,7 @@ def assert_same(storm: Path, calm: Path) -> None:
 @pytest.mark.parametrize(
     ("kills", "settings"),
     [
-        quick(10, (*TWO, "data.num_workers=2")),
+        quick(5, (*TWO, "data.num_workers=2")),
         full(13, ()),
         full(13, ("data.num_workers=2",)),
         full(12, TWO),

@@ -370,9 +370,9 @@ def test_two_processes_stopped_between_evaluations_go_on_to_the_same_curve(tmp_p
 @pytest.mark.slow
 def test_killing_a_sweep_ends_its_jobs_and_the_same_command_goes_on(tmp_path: Path) -> None:
     sweep = ("hydra.mode=MULTIRUN", *LONGER, "iterations=600", "seed=0,1")
-    process = start(tmp_path, *sweep)
+    process = start(tmp_path, *sweep, fresh=True)
     wait_for_rows(tmp_path, 2)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.wait()
     runs = [Run(path.parent) for path in tmp_path.glob("outputs/*/*/seed*/record.json")]
     wait_until_free(*runs)
