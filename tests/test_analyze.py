@@ -283,3 +283,36 @@ def test_an_analysis_of_ones_own_is_a_function_and_a_yaml(
     assert done.returncode == 0, done.stderr
     write_report([run.directory], tmp_path / "report")
     assert len(rows_of(tmp_path / "report/analysis-pixels.csv")) == 3
+
+
+def test_a_sweep_analyzes_its_runs_before_it_reports(resnet_lab: Call, tmp_path: Path) -> None:
+    sweep = ("train", "-m", *TINY, "seed=0,1", "analyses=[responses]")
+    ended = resnet_lab(*sweep)
+    assert ended.returncode == 0, ended.stderr
+    assert "analysis responses of 2 runs" in ended.stdout
+    rows = sorted(tmp_path.glob("outputs/default/*/seed*/analyses/responses-*.csv"))
+    assert len(rows) == 2
+    assert (tmp_path / "outputs/default/analysis-responses.png").exists()
+    before = [path.stat().st_mtime_ns for path in rows]
+    assert resnet_lab(*sweep).returncode == 0
+    assert [path.stat().st_mtime_ns for path in rows] == before
+    # what an analysis asks for is no part of a run's identity
+    assert resnet_lab(*sweep[:-1]).returncode == 0
+    assert len(list(tmp_path.glob("outputs/default/*/seed*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-m", "seed=0,1", "analyses=[respones]"), "analyses: analysis=respones is not there; did you mean"),
+        (("analyses=[responses]",), "analyses belong to a sweep: add -m"),
+        (("-m", "seed=0,1", "analyses=responses"), "analyses must be a list of names in conf/analysis"),
+    ],
+)
+def test_analyses_that_cannot_be_made_are_refused_first(
+    resnet_lab: Call, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    ended = resnet_lab("train", *TINY, *words)
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert not (tmp_path / "outputs").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError, hint
+from resnet_lab.runs.claims import read_claims
 from resnet_lab.runs.identity import sanitize
 from resnet_lab.runs.jobs import NAMES, job_of
 from resnet_lab.runs.processes import CORES
@@ -143,6 +144,16 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and value == sanitize(value)
 
 
+def is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(is_name(name) for name in value)
+
+
+def read_claims_of(value: object) -> bool:
+    """True, as claims that cannot be read say so themselves."""
+    read_claims(value)
+    return True
+
+
 def is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
@@ -191,6 +202,8 @@ RULES: dict[str, dict[str, Rule]] = {
             lambda value: value is None or (is_number(value, 0) and value > 0),
             "null or a positive number of points",
         ),
+        "verdict.claims": Rule(read_claims_of, "a block of claims"),
+        "analyses": Rule(is_list_of_names, "a list of names in conf/analysis, such as [responses]", ";"),
         "runtime.threads": Rule(
             lambda value: value is None or is_integer(value, 1, CORES), f"null or from 1 to {CORES}"
         ),

@@ -2,7 +2,7 @@
 
 X's nets, sweep, recipe and job stay. Nets that have a width are made narrower, the images become few pictures made
 in memory of the same channels and classes, the iterations become few, and the schedule keeps its proportions. What
-the command line or X's sweep gives outright is kept as it is, but for the width.
+the command line or X's sweep gives outright is kept as it is, but for the width and the iterations of X's sweep.
 """
 
 from collections.abc import Callable
@@ -61,6 +61,8 @@ def shrink(cfg: DictConfig, given: list[str]) -> None:
     with open_dict(cfg):
         before = cfg.iterations
         put("iterations", ITERATIONS)
+        if before in (swept := swept_iterations(cfg)):
+            cfg.iterations = max(1, before * ITERATIONS // min(swept))
         put("experiment_name", f"{cfg.experiment_name}-{NAME}")
         put("runtime.compile", False)
         for key, value in (CPU | EVERY_EPOCH).items():
@@ -71,6 +73,13 @@ def shrink(cfg: DictConfig, given: list[str]) -> None:
             cfg.model.width = max(1, cfg.model.width // NARROWER)
         if cfg.job != "loading":  # which makes its own photographs
             shrink_data(cfg, put)
+
+
+def swept_iterations(cfg: DictConfig) -> list[int]:
+    """Those that the experiment itself sweeps over, of which each is another run."""
+    params = cfg.hydra.sweeper.get("params") or {}
+    values = str(params.get("iterations", "")).split(",")
+    return [int(value) for value in values if value.strip().isdecimal()]
 
 
 def shrink_data(cfg: DictConfig, put: Callable[[str, Any], None]) -> None:

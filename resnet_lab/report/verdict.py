@@ -13,6 +13,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from resnet_lab.config.compose import CONF
+from resnet_lab.report.claims import headline as headline_of_claims
+from resnet_lab.report.claims import judged
 from resnet_lab.report.conditions import mixtures, resumed
 from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
@@ -142,6 +144,8 @@ def verdict(study: Study) -> list[str]:
     sentences = [headline(compared), *(pair.sentence() for pair in compared)]
     if study.several_models:
         sentences = [comparison(study), *(sentences if compared else [])]
+    if claims := judged(study):
+        sentences = [headline_of_claims(claims), *(claim.sentence() for claim in claims)]
     sentences += [f"{not_started(group)}." for group in study.groups if group.not_started]
     counts = [len(group.values(ERROR)) for group in study.groups if group.values(ERROR)]
     if counts and min(counts) == 1:

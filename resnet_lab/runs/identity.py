@@ -11,7 +11,10 @@ from resnet_lab.runs.jobs import job_of
 # Where and how a run is executed; everything else identifies it.
 UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
 EXECUTION = {
-    "": {"seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"},
+    "": {
+        *("seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"),
+        "analyses",
+    },
     "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
     "runtime": {"final_train_images"},  # where the rest of it counts, nothing is tested at the end
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},

@@ -22,6 +22,8 @@ from resnet_lab.sweeps.launcher import register_launchers
 
 def _task(cfg: DictConfig) -> float | None:
     config = freeze(cfg)
+    if config["analyses"] and HydraConfig.get().mode == RunMode.RUN:
+        raise UserError("analyses belong to a sweep: add -m, or call resnet-lab-analyze once the run is complete")
     run = follow(config) if rank() else None
     with held():  # from the first word in the record on, the run itself answers for its end
         run = run if rank() else prepare(config, typed())

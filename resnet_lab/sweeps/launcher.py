@@ -28,6 +28,7 @@ from resnet_lab.runs.identity import differences
 from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.plan import add_to_plan
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, handle_signals
+from resnet_lab.sweeps.analyses import analyze, asked_for, check_analyses
 from resnet_lab.sweeps.table import JobsTable
 
 
@@ -68,6 +69,7 @@ class SweepLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
         self.stopping = False
+        self.analyzed = 0  # the exit code of the analyses
         self.composed: dict[tuple[str, ...], dict[str, Any]] = {}
 
     @abstractmethod
@@ -94,6 +96,8 @@ class SweepLauncher(Launcher):
         check_distinct(configs)
         for config in configs:
             self.check_devices(config)
+        words = [word for config in configs[:1] for word in self.commands.get(config["run_dir"], ())]
+        check_analyses(self.hydra_context.config_loader, asked_for(configs), words)
         return configs
 
     def finished(self, jobs: Sequence[Job]) -> bool:
@@ -104,7 +108,7 @@ class SweepLauncher(Launcher):
         configs = self.check(job_overrides)
         # a run that is asked for twice is one job
         jobs = self._run(list({config["run_dir"]: config for config in configs}.values()))
-        if code := exit_code(jobs):
+        if code := exit_code(jobs) or self.analyzed:
             sys.exit(code)
         of = {job.config["run_dir"]: job for job in jobs}
         return [job_return(of[config["run_dir"]], o) for config, o in zip(configs, job_overrides, strict=True)]
@@ -132,10 +136,21 @@ class SweepLauncher(Launcher):
             self._watch(jobs)
         finally:
             self.close()
+        self.analyzed = self._analyze(jobs)
         # measurements of speed have a table of their own
         for experiment in experiments if trains(configs[0]) else []:
             write_report_of(experiment)
         return jobs
+
+    def _analyze(self, jobs: Sequence[Job]) -> int:
+        """Look into the runs that are complete, as their configs ask for; return an exit code."""
+        code = 0
+        for name in asked_for([job.config for job in jobs]):
+            complete = [job for job in jobs if job.status == "completed" and name in job.config["analyses"]]
+            if complete and not self.stopping:
+                words = self.commands.get(complete[0].config["run_dir"], ())
+                code = analyze([job.run for job in complete], name, words, lambda: self.stopping) or code
+        return EXIT_INTERRUPTED if self.stopping else int(bool(code))
 
     def _watch(self, jobs: Sequence[Job]) -> None:
         with JobsTable(jobs) as table:

@@ -1,0 +1,243 @@
+"""The claims of an experiment, judged: effects with their intervals first, words after.
+
+Every claim stands alone, with a two-sided interval at 95 % over the seeds, not adjusted for their number.
+
+- *shown*: the whole interval is on the claim's side of its threshold;
+- *not shown*: the whole interval is on the other side;
+- *undecided*: neither, or a net has fewer than two seeds, or no such runs.
+
+A trend is shown where Kendall's rank correlation has the claim's sign and a one-sided p-value below 2.5 %, and not
+shown where it has the other one. Errors are those of runs that left guessing; how many did not is said.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from resnet_lab.checks import UserError
+from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine
+from resnet_lab.report.results import Curve, Group, Result, Study
+from resnet_lab.runs.claims import ITERATIONS, Claim, Measure, read_claims
+
+LEVEL = (1 - CONFIDENCE) / 2
+OUTCOMES = ("shown", "not shown", "undecided")
+
+
+class Values(NamedTuple):
+    """One value per seed of one net."""
+
+    name: str
+    found: list[float]
+    censored: int = 0  # of those how many are only known to be at least as large
+    not_started: int = 0
+
+
+class Judged(NamedTuple):
+    claim: Claim
+    outcome: str
+    effect: str
+
+    def sentence(self) -> str:
+        return f"{self.outcome.capitalize()}: {self.claim.say}. {self.effect}"
+
+
+class Unclear(Exception):
+    """Why a claim cannot be judged."""
+
+
+def judged(study: Study) -> list[Judged]:
+    return [judge(study, claim) for claim in claims_of(study)]
+
+
+def claims_of(study: Study) -> list[Claim]:
+    """Those of the runs' configs; none where they are not the same in all of them."""
+    asked = [r.config["verdict"].get("claims") for r in study.results if r.config.get("verdict")]
+    if len({json.dumps(claims, sort_keys=True) for claims in asked}) != 1:
+        return []
+    try:
+        return read_claims(asked[0])
+    except UserError:  # a record that was edited
+        return []
+
+
+def headline(found: Sequence[Judged]) -> str:
+    """How many there are of each outcome, and what they say."""
+    told = [(outcome, [one.claim.say for one in found if one.outcome == outcome]) for outcome in OUTCOMES]
+    return " ".join(f"{outcome.capitalize()}: {'; '.join(says)}." for outcome, says in told if says)
+
+
+def judge(study: Study, claim: Claim) -> Judged:
+    try:
+        outcome, effect = trend(study, claim) if claim.over else difference(study, claim)
+    except Unclear as error:
+        return Judged(claim, "undecided", f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    return Judged(claim, outcome, effect)
+
+
+def difference(study: Study, claim: Claim) -> tuple[str, str]:
+    of = one_net(study, claim.of, claim.measure)
+    if isinstance(claim.than, dict):
+        than = one_net(study, claim.than, claim.measure)
+        gap = combine((1, of.found), (-1, than.found))
+        nets, effect = [of, than], f"{of.name} {amount(gap, claim.measure, signed=True)} against {than.name}"
+    else:
+        gap = combine((1, of.found))
+        nets, effect = [of], f"{of.name}: {amount(gap, claim.measure, signed=False)}"
+        gap = Estimate(gap.value - claim.than, gap.error, gap.degrees)
+    remarks = [remark for net in nets for remark in reservations(net)]
+    outcome = outcome_of(gap.interval, claim)
+    if not is_bound(claim, nets, outcome):
+        outcome, remarks = "undecided", [*remarks, "which could change it"]
+    means = ", ".join(f"{net.name} {spread(net.found, claim.measure)}" for net in nets)
+    words = f" ({'; '.join(remarks)})" if remarks else ""
+    return outcome, f"{claim.measure.told}: {effect}{words}. {means}."
+
+
+def outcome_of(interval: tuple[float, float] | None, claim: Claim) -> str:
+    if interval is None:
+        return "undecided"
+    low, high = interval if claim.how != "less" else (-interval[1], -interval[0])
+    if claim.how == "alike":
+        inside, outside = -claim.by < low and high < claim.by, low > claim.by or high < -claim.by
+    else:
+        inside, outside = low > claim.by, high < claim.by
+    return "shown" if inside else "not shown" if outside else "undecided"
+
+
+def is_bound(claim: Claim, nets: Sequence[Values], outcome: str) -> bool:
+    """Whether values that are at least as large as they are said to be leave the outcome as it is."""
+    of, than = nets[0].censored, sum(net.censored for net in nets[1:])
+    if not of and not than:
+        return True
+    larger = (claim.how == "more") == (outcome == "shown")  # whether the outcome is that the first is the larger
+    return claim.how != "alike" and outcome != "undecided" and not (than if larger else of)
+
+
+def trend(study: Study, claim: Claim) -> tuple[str, str]:
+    """Kendall's tau-b between a setting and the measure, over all seeds of all nets."""
+    from scipy.stats import kendalltau  # takes a while
+
+    found = [(group.settings[claim.over], values_of(group, claim.measure)) for group in fitting(study, claim)]
+    xs = [x for x, values in found for _ in values.found]
+    ys = [y for _, values in found for y in values.found]
+    if len(set(xs)) < 3:
+        raise Unclear(f"there are fewer than three values of {claim.over} to see a trend in")
+    tau, chance = (float(value) for value in kendalltau(xs, ys, alternative="greater"))
+    if math.isnan(tau):  # all values are the same
+        tau, chance = 0.0, 0.5
+    rising, falling = chance < LEVEL, 1 - chance < LEVEL
+    shown, opposite = (rising, falling) if claim.how == "rising" else (falling, rising)
+    means = ", ".join(f"{v.name} {spread(v.found, claim.measure)}" for _, v in sorted(found, key=lambda f: f[0]))
+    remarks = [remark for _, net in found for remark in reservations(net)]
+    words = f" ({'; '.join(remarks)})" if remarks else ""
+    effect = f"{claim.measure.told}: Kendall's tau {tau:+.2f} over {len(xs)} runs, one-sided p {p(chance)}{words}"
+    return ("shown" if shown else "not shown" if opposite else "undecided"), f"{effect}. {means}."
+
+
+def fitting(study: Study, claim: Claim) -> list[Group]:
+    return [g for g in study.groups if claim.over in g.settings and fits(g, claim.of) and g.completed]
+
+
+def p(chance: float) -> str:
+    return "below 0.001" if chance < 0.001 else f"{chance:.3f}"
+
+
+def one_net(study: Study, settings: dict[str, Any], measure: Measure) -> Values:
+    groups = [group for group in study.groups if group.config and fits(group, settings)]
+    if len(groups) != 1:
+        said = ", ".join(f"{key} {value}" for key, value in settings.items())
+        several = f"several nets have {said}: {', '.join(group.name for group in groups)}"
+        raise Unclear(several if groups else f"there is no net with {said}")
+    return values_of(groups[0], measure)
+
+
+def fits(group: Group, settings: dict[str, Any]) -> bool:
+    return all(key in group.settings and group.settings[key] == value for key, value in settings.items())
+
+
+def values_of(group: Group, measure: Measure) -> Values:
+    """One value per completed run.
+
+    Raises:
+        Unclear: there is none.
+    """
+    runs = [run for run in group.completed if run.started] if measure.is_error else group.completed
+    not_started = len(group.completed) - len(runs)
+    if measure.name == ITERATIONS:
+        reached = [first_below(run.curve, measure.threshold) for run in runs]
+        last = [run.curve.steps[-1] for run in runs]
+        found = [step if step is not None else end for step, end in zip(reached, last, strict=True)]
+        values = Values(group.name, [float(step) for step in found], reached.count(None))
+    elif measure.is_error:
+        found_errors = [float(run.record[measure.name]) for run in runs if measure.name in run.record]
+        values = Values(group.name, found_errors, not_started=not_started)
+    else:
+        values = Values(group.name, [taken(run, measure) for run in runs])
+    if not values.found:
+        raise Unclear(
+            f"no run of {group.name} has {measure.told}" + (" that started to train" * bool(not_started))
+        )
+    return values
+
+
+def first_below(curve: Curve, threshold: float) -> int | None:
+    """The first iteration from which the running training error stays below the threshold."""
+    above = [i for i, error in enumerate(curve.train_error) if error >= threshold]
+    after = above[-1] + 1 if above else 0
+    return curve.steps[after] if after < len(curve.steps) else None
+
+
+def taken(run: Result, measure: Measure) -> float:
+    """A number from the rows of the analysis on the run's weights."""
+    rows = [
+        found.rows for found in run.analyses if (found.name, found.settings["at"]) == (measure.name, measure.at)
+    ]
+    if not rows:
+        raise Unclear(
+            f"{run.directory.parent.name}, seed {run.seed} has no analysis {measure.name} at {measure.at}"
+        )
+    if measure.column not in rows[0][0]:
+        raise Unclear(f"{measure.name} has no column {measure.column}")
+    return TAKE[measure.take]([float(row[measure.column]) for row in rows[0]])
+
+
+def growth(values: Sequence[float]) -> float:
+    """The least-squares slope of log10 of the values against their number."""
+    if len(values) < 2 or min(values) <= 0:
+        raise Unclear("there is no growth of fewer than two values, or of values that are not all above 0")
+    return statistics.linear_regression(range(len(values)), [math.log10(value) for value in values]).slope
+
+
+TAKE: dict[str, Callable[[Sequence[float]], float]] = {
+    "mean": statistics.fmean,
+    "median": statistics.median,
+    "least": min,
+    "most": max,
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
+    "growth": growth,
+}
+
+
+def reservations(net: Values) -> list[str]:
+    runs = len(net.found)
+    found = [f"{net.censored} of {runs} seeds of {net.name} never got there"] if net.censored else []
+    if net.not_started:
+        found.append(f"{net.name} did not start to train in {net.not_started} of {runs + net.not_started} seeds")
+    return found + ([f"one seed of {net.name} has no interval"] if runs == 1 else [])
+
+
+def amount(estimate: Estimate, measure: Measure, signed: bool) -> str:
+    sign = "+" if signed else ""
+    form, unit = (f"{sign}.2f", " points" if signed else " %") if measure.is_error else (f"{sign}.3g", "")
+    interval = estimate.interval
+    words = f" ({interval[0]:{form}} to {interval[1]:{form}})" if interval else ""
+    return f"{estimate.value:{form}}{unit}{words}"
+
+
+def spread(values: Sequence[float], measure: Measure) -> str:
+    form, unit = (".2f", " %") if measure.is_error else (".3g", "")
+    deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):{form}}{deviation}{unit} (n = {len(values)})"
