@@ -6,18 +6,25 @@ from typing import Any
 from resnet_lab.checks import check_positive
 
 PAPER_CIFAR = (20, 32, 44, 56, 110, 1202)
+LAYERS_PER_BLOCK = (1, 2, 3)
 # Table 1: blocks in conv2_x to conv5_x
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 IMAGENET = BASIC | BOTTLENECK
 
 
-def check_cifar(depth: Any) -> None:
-    """Raise ValueError unless the depth is 6n+2 (Section 4.2)."""
-    check_positive(depth=depth)
-    if depth < 8 or (depth - 2) % 6:
-        paper = ", ".join(map(str, PAPER_CIFAR))
-        raise ValueError(f"depth must be 6n+2 (8, 14, 20, ...; the paper's are {paper}), got {depth}")
+def check_cifar(depth: Any, layers_per_block: Any = 2) -> None:
+    """Raise ValueError unless the depth is 6n+2 (Section 4.2), or 3n+2 or 9n+2 with 1 or 3 layers per block."""
+    check_positive(depth=depth, layers_per_block=layers_per_block)
+    if layers_per_block not in LAYERS_PER_BLOCK:
+        allowed = ", ".join(map(str, LAYERS_PER_BLOCK))
+        raise ValueError(f"layers_per_block must be one of {allowed}, got {layers_per_block}")
+    step = 3 * layers_per_block
+    if depth < step + 2 or (depth - 2) % step:
+        own = "" if layers_per_block == 2 else f" with layers_per_block={layers_per_block}"
+        first = ", ".join(str(step * n + 2) for n in (1, 2, 3))
+        paper = ", ".join(str(d) for d in PAPER_CIFAR if (d - 2) % step == 0)
+        raise ValueError(f"depth must be {step}n+2{own} ({first}, ...; the paper's are {paper}), got {depth}")
 
 
 def check_imagenet(depth: Any) -> None:
@@ -27,8 +34,10 @@ def check_imagenet(depth: Any) -> None:
         raise ValueError(f"depth must be one of {', '.join(map(str, IMAGENET))}, got {depth!r}")
 
 
+# What a depth may be follows from these settings of a net.
+SETTINGS = ("depth", "layers_per_block")
 # By what a config names.
-RULES: dict[str, Callable[[Any], None]] = {
+RULES: dict[str, Callable[..., None]] = {
     "resnet_lab.models.preact_resnet_cifar": check_cifar,
     "resnet_lab.models.resnet_cifar": check_cifar,
     "resnet_lab.models.resnet_imagenet": check_imagenet,

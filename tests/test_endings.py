@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
 from runs import only_run
 
 from resnet_lab import __version__
@@ -146,6 +148,11 @@ def test_hydras_complaints_are_a_sentence_with_the_remedy(
     [
         (["model.depth=21"], "model: depth must be 6n+2 (8, 14, 20, ...; the paper's are 20, "),
         (["model=imagenet_resnet", "model.depth=20"], "model: depth must be one of 18, 34, 50, 101, 152, got 20"),
+        (
+            ["model.layers_per_block=3", "model.depth=14"],
+            "model: depth must be 9n+2 with layers_per_block=3 (11, ",
+        ),
+        (["model.layers_per_block=4"], "model: layers_per_block must be one of 1, 2, 3, got 4"),
         (["+model.dpth=20"], "model.dpth is not a setting of resnet_cifar; did you mean model.depth?"),
         (["optimizer.lr=abc"], "optimizer.lr must be a number, got 'abc'"),
         (["optimizer._target_=torch.optim.SDG"], "optimizer._target_: there is no 'torch.optim.SDG'"),
@@ -211,7 +218,8 @@ def test_of_a_bug_in_a_run_the_log_has_the_traceback_and_the_screen_a_line(
     (tmp_path / "broken_nets.py").write_text("def tiny(in_channels, num_classes):\n    return {}['k']\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     own = ("--trust-package", "broken_nets", "model._target_=broken_nets.tiny")
-    ended = resnet_lab("train", *own, "~model.depth", "~model.shortcut", "~model.width")
+    settings = OmegaConf.load(ROOT / "conf/model/cifar_plain.yaml").keys() - {"_target_"}
+    ended = resnet_lab("train", *own, *(f"~model.{key}" for key in settings))
     run = only_run(tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].endswith(

@@ -188,8 +188,15 @@ NOT_THE_PAPERS: list[dict[str, dict[str, Any]]] = [
     {"trainer": {"gradient_clip_val": 1.0}},
     {"facts": {"official": False}},
     {"facts": {"official": None}},
+    {"model": {"norm": "none"}},
     {"facts": {"train_images": 45000}},
 ]
+
+
+def test_settings_that_came_later_are_the_papers_by_default(tmp_path: Path) -> None:
+    papers_run(tmp_path, 56, {"model": {"norm": "batch", "layers_per_block": 2}})
+    (group,) = read_results([tmp_path]).groups
+    assert paper_test_error(group) == "6.97 % (n = 1)"
 
 
 def papers_run(root: Path, depth: int, changes: dict[str, dict[str, Any]]) -> None:

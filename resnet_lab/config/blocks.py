@@ -82,6 +82,6 @@ def check_depth(block: str, target: str, given: dict[str, Any]) -> None:
     rule = depths.RULES.get(target)
     if rule and "depth" in given:
         try:
-            rule(given["depth"])
+            rule(**{name: given[name] for name in depths.SETTINGS if name in given})
         except ValueError as error:
             raise UserError(f"{block}: {error}") from error

@@ -5,20 +5,30 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnet_lab.models.layer import BN_RELU, Layer
 from resnet_lab.models.pointwise import PointwiseConv2d
 from resnet_lab.models.shortcuts import shortcut_connection
 
 MakeBlock = Callable[[int, int, int], nn.Module]  # (in_channels, out_channels, stride)
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=bias)
 
 
 class Block(nn.Module):
-    """relu(F(x) + shortcut(x)), Equations 1 and 2; relu(F(x)) in a plain net. F is `layers`."""
+    """relu(F(x) + shortcut(x)), Equations 1 and 2; relu(F(x)) in a plain net. F is `layers`.
+
+    The nonlinearity is that of `layer`, ReLU in the paper.
+    """
 
     shortcut: nn.Module | None
+    convolutions: int  # in F
+
+    def __init__(self, layer: Layer = BN_RELU) -> None:
+        super().__init__()
+        # the function alone: a module that runs several times would not be one layer to those who count
+        self.activate = layer.activation().forward
 
     def layers(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -29,24 +39,42 @@ class Block(nn.Module):
         return out if self.shortcut is None else out + self.shortcut(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.added(x), inplace=True)
+        activated: Tensor = self.activate(self.added(x))
+        return activated
 
 
 class BasicBlock(Block):
-    """F = conv3x3 - BN - ReLU - conv3x3 - BN; the first convolution strides (Figure 5, left)."""
+    """F = conv3x3 - BN - ReLU - conv3x3 - BN; the first convolution strides (Figure 5, left).
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
-        super().__init__()
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv3x3(out_channels, out_channels)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.shortcut = shortcut_connection(shortcut, in_channels, out_channels, stride)
+    `convolutions` is how many there are in F, two in the paper, and `layer` what follows each of them.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        shortcut: str,
+        convolutions: int = 2,
+        layer: Layer = BN_RELU,
+    ) -> None:
+        super().__init__(layer)
+        self.convolutions = convolutions
+        shapes = [(in_channels, out_channels, stride)] + [(out_channels, out_channels, 1)] * (convolutions - 1)
+        for number, shape in enumerate(shapes, 1):
+            self.add_module(f"conv{number}", conv3x3(*shape, bias=layer.bias))
+            self.add_module(f"bn{number}", layer.normalization(out_channels))
+        self.shortcut = shortcut_connection(shortcut, in_channels, out_channels, stride, layer)
 
     def layers(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        normalized: Tensor = self.bn2(self.conv2(out))
-        return normalized
+        for number in range(1, self.convolutions):
+            x = self.activate(self.normalized(number, x))
+        return self.normalized(self.convolutions, x)
+
+    def normalized(self, number: int, x: Tensor) -> Tensor:
+        """The output of one convolution after its normalization."""
+        out: Tensor = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x))
+        return out
 
 
 class Bottleneck(Block):
@@ -54,6 +82,8 @@ class Bottleneck(Block):
 
     `stride_in` names the convolution that strides: the paper's is the first 1x1, torchvision's the 3x3.
     """
+
+    convolutions = 3
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, stride_in: str) -> None:
         super().__init__()
@@ -83,12 +113,3 @@ def stage(make_block: MakeBlock, in_channels: int, out_channels: int, blocks: in
 def head(channels: int, num_classes: int) -> nn.Sequential:
     """Global average pooling, at any resolution, and a linear layer."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
-
-
-def he_initialization(net: nn.Module) -> None:
-    """Zero-mean normal weights of variance 2 / fan_in, zero biases (the paper's reference 13)."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab.checks import check_positive
-from resnet_lab.models.blocks import he_initialization, head
+from resnet_lab.models.blocks import head
+from resnet_lab.models.initialization import he_initialization
 
 
 class HighwayLayer(nn.Module):

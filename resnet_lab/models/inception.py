@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from resnet_lab.checks import check_choice, check_positive
-from resnet_lab.models.blocks import he_initialization, head
+from resnet_lab.models.blocks import head
+from resnet_lab.models.initialization import he_initialization
 
 MODULES = ("naive", "bottleneck")
 

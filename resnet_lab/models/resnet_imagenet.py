@@ -7,7 +7,8 @@ from torch import nn
 
 from resnet_lab.checks import check_choice, check_positive
 from resnet_lab.depths import BASIC, IMAGENET, check_imagenet
-from resnet_lab.models.blocks import BasicBlock, Bottleneck, MakeBlock, he_initialization, head, stage
+from resnet_lab.models.blocks import BasicBlock, Bottleneck, MakeBlock, head, stage
+from resnet_lab.models.initialization import he_initialization
 from resnet_lab.models.shortcuts import SHORTCUTS
 from resnet_lab.models.stems import check_stem, resnet_stem
 

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnet_lab.models.layer import BN_RELU, Layer
 from resnet_lab.models.pointwise import PointwiseConv2d
 
 SHORTCUTS = ("none", "A", "B", "C")
@@ -20,15 +21,17 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
 
 
-def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """The 1x1 convolution W_s of Equation 2, with batch normalization."""
+def projection(in_channels: int, out_channels: int, stride: int, layer: Layer) -> nn.Module:
+    """The 1x1 convolution W_s of Equation 2, with the normalization of the other layers."""
     return nn.Sequential(
-        PointwiseConv2d(in_channels, out_channels, stride),
-        nn.BatchNorm2d(out_channels),
+        PointwiseConv2d(in_channels, out_channels, stride, layer.bias),
+        layer.normalization(out_channels),
     )
 
 
-def shortcut_connection(option: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def shortcut_connection(
+    option: str, in_channels: int, out_channels: int, stride: int, layer: Layer = BN_RELU
+) -> nn.Module | None:
     """Build the shortcut of a residual block; None for `none`, a plain block.
 
     `A` pads where the dimensions increase, `B` projects there, `C` projects everywhere; where the shape stays,
@@ -39,5 +42,5 @@ def shortcut_connection(option: str, in_channels: int, out_channels: int, stride
         return None
     same_shape = in_channels == out_channels and stride == 1
     if option == "C" or (option == "B" and not same_shape):
-        return projection(in_channels, out_channels, stride)
+        return projection(in_channels, out_channels, stride, layer)
     return nn.Identity() if same_shape else PadShortcut(in_channels, out_channels, stride)

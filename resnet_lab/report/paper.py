@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet_lab.report.numbers import paper_number
 from resnet_lab.report.results import Group, Result
+from resnet_lab.runs.identity import identity
 
 # Settings of a protocol, and the tables whose errors were taken by it; Figure 4's curves are of another one.
 PROTOCOLS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -133,6 +134,6 @@ def follows(config: dict[str, Any], block: str, recipe: dict[str, Any]) -> bool:
     """Whether a block has the recipe's settings and no further ones; one it lacks must be off in the recipe."""
     photographs = recipe.get("_target_") == "resnet_lab.data.ImageNet"
     free = FREE.get(block, set()) | (IMAGENET_FREE if photographs else set())
-    given = {key: value for key, value in (config.get(block) or {}).items() if key not in free}
+    given = {key: value for key, value in (identity(config).get(block) or {}).items() if key not in free}
     off = {key: value for key, value in recipe.items() if value in (None, False)}
     return off | given == recipe

@@ -20,6 +20,17 @@ EXECUTION = {
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
 }
 
+# These came into the YAML when runs had names already. At these values, which all nets had before, they are no
+# part of the identity: the names stay, and runs of before are skipped, resumed and pooled.
+LATER = {
+    "resnet_lab.models.resnet_cifar": {
+        "norm": "batch",
+        "activation": "relu",
+        "initialization": "he",
+        "layers_per_block": 2,
+    }
+}
+
 
 def run_name(config: dict[str, Any]) -> str:
     """A readable name and a short hash of what identifies the run."""
@@ -36,7 +47,15 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
     if isinstance(kept.get("data"), dict):
         kept["data"] = identity_of_data(kept["data"], config["data"].get("root"))
+    if isinstance(kept.get("model"), dict):
+        later = later_settings(kept["model"])
+        kept["model"] = {k: v for k, v in kept["model"].items() if k not in later or v != later[k]}
     return kept
+
+
+def later_settings(model: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a net that its identity leaves out, with the values at which it does."""
+    return LATER.get(str(model.get("_target_")), {})
 
 
 def identity_of_data(data: dict[str, Any], root: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_lab.runs.identity import identity, label
+from resnet_lab.runs.identity import identity, label, later_settings
 from resnet_lab.text import one_line
 
 DEEPEST = 6  # levels of a config; what is nested deeper is one value
@@ -35,7 +35,10 @@ MISSING = "-"
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Dotted name and value of each setting that identifies the run; lists are values."""
+    """Dotted name and value of each setting that identifies the run; lists are values.
+
+    Those of a net that the identity leaves unsaid are among them, for a sweep over them to name every value.
+    """
     found: dict[str, Any] = {}
 
     def add(value: Any, name: str, depth: int) -> None:
@@ -45,7 +48,10 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
 
-    add(identity(config), "", 0)
+    known = identity(config)
+    if isinstance(model := known.get("model"), dict):
+        known["model"] = model | later_settings(model) | model
+    add(known, "", 0)
     return {key: value for key, value in found.items() if not key.endswith("_partial_") and key != "job"}
 
 

@@ -57,6 +57,12 @@ def other_function(net: nn.Module) -> str | None:
         return "this net has no shortcuts, but nets with these names do (model.shortcut=A)"
     if any(isinstance(block, Bottleneck) and block.conv1.stride != (1, 1) for block in own):
         return "this net strides in the 1x1 convolutions, torchvision's in the 3x3 (model.stride_in=3x3)"
+    if any(isinstance(block, BasicBlock) and block.convolutions != 2 for block in own):
+        return "nets with these names have two layers per block (model.layers_per_block=2)"
+    if own and not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+        return "this net has no batch normalization, but nets with these names do (model.norm=batch)"
+    if any(isinstance(module, nn.Sigmoid | nn.Tanh) for module in net.modules()):
+        return "this net has another activation than the ReLU of nets with these names (model.activation=relu)"
     return None
 
 
@@ -68,25 +74,25 @@ def reordered(net: nn.Module, weights: Mapping[str, Tensor], back: bool = False)
     weights = dict(weights)
     if not pads(net):
         return weights
-    for name, axis, order in carried_channels(net, len(weights["stem.0.weight"])):
+    for name, axis, order in carried_channels(net, weights):
         weights[name] = weights[name].index_select(axis, order.argsort() if back else order)
     return weights
 
 
-def carried_channels(net: nn.Module, channels: int) -> Iterator[tuple[str, int, Tensor]]:
+def carried_channels(net: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, int, Tensor]]:
     """Yield the weights with an axis for the channels that shortcuts carry: name, axis, and our order of theirs.
 
     The channels between the convolutions of a block keep their order.
     """
-    order = torch.arange(channels)
+    order = torch.arange(len(weights["stem.0.weight"]))
     for name, block in shared_blocks(net).items():
         yield f"{name}.conv1.weight", 1, order
         if isinstance(block.shortcut, PadShortcut):
             order = widened(order, block.shortcut.extra_channels)
-        last = 3 if isinstance(block, Bottleneck) else 2
-        yield f"{name}.conv{last}.weight", 0, order
-        for of_channel in ("weight", "bias", "running_mean", "running_var"):
-            yield f"{name}.bn{last}.{of_channel}", 0, order
+        last = f"{name}.conv{block.convolutions}.", f"{name}.bn{block.convolutions}."
+        for of_channel, tensor in weights.items():
+            if of_channel.startswith(last) and tensor.dim():  # the number of batches has no channels
+                yield of_channel, 0, order
     yield "head.2.weight", 1, order
 
 
