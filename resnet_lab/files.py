@@ -123,15 +123,19 @@ def not_plain(path: Path) -> UserError:
     return UserError(f"{path} is not a regular file; remove it")
 
 
-def write_atomically(path: Path, *content: str | bytes | memoryview) -> None:
-    """Put a whole new file at `path`; a link that is there is replaced, and what it leads to is left alone."""
+def write_atomically(path: Path, *content: str | bytes | memoryview, lasting: bool = True) -> None:
+    """Put a whole new file at `path`; a link that is there is replaced, and what it leads to is left alone.
+
+    One that is not `lasting` may be lost when the machine fails, and costs no wait for the disk.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)  # or a link that was put there would be followed
     try:
         with beside.open("xb") as file:
             file.writelines(part.encode() if isinstance(part, str) else part for part in content)
             file.flush()
-            sync(file.fileno())
+            if lasting:
+                sync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

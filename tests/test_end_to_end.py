@@ -32,10 +32,11 @@ Tiny = Callable[..., tuple[Run, dict[str, Any]]]
 def test_a_run_leaves_what_it_promises(resnet_lab: Call, tmp_path: Path) -> None:
     ended = resnet_lab("train", *TINY)
     assert ended.returncode == 0, ended.stderr
-    first, second, last = ended.stderr.splitlines()
-    assert "iteration 3/6: train error" in first
-    assert "iteration 6/6: train error" in second
-    assert "complete: train error" in last
+    told = ended.stderr.splitlines()
+    assert "iteration 3/6: train error" in told[6]
+    assert "iteration 6/6: train error" in told[7]
+    assert "complete: train error" in told[10]
+    assert len(told) == 11
     run = only_run(tmp_path)
     record = run.record()
     assert record["status"] == "completed"
@@ -260,6 +261,9 @@ def test_other_images_are_refused_in_the_middle_of_a_run(tiny: Tiny) -> None:
 def test_two_processes_on_the_cpu(resnet_lab: Call, tiny: Tiny, tmp_path: Path) -> None:
     ended = resnet_lab("train", *TINY, "trainer=ddp_cpu", "iterations=9")
     assert ended.returncode == 0, ended.stderr
+    assert "cpu: 2 processes of 1 thread" in ended.stderr
+    for once in ("reading the images", "9 iterations, 3 an epoch", "testing on 21 images", "complete"):
+        assert ended.stderr.count(once) == 1
     run = only_run(tmp_path)
     assert run.record()["status"] == "completed"
     rows = run.metrics()

@@ -108,7 +108,7 @@ class EvaluationBatches(Sampler[Request]):
     def __init__(self, size: int, batch_size: int, rank: int, world_size: int, images: int | None = None) -> None:
         if size < world_size:
             raise UserError(f"{size} images are too few to evaluate on with {world_size} processes")
-        taken = min(size, images or size)
+        self.images = taken = min(size, images or size)
         self.parts = torch.split(torch.arange(rank, taken, world_size) * size // taken, batch_size)
         self.in_every_process = -(-(taken // world_size) // batch_size)  # batches; some processes have one more
 

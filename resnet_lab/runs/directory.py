@@ -5,6 +5,7 @@ outputs/<experiment_name>/<run_name>/seed<k>/
     metrics.csv        one row per evaluation, after `step` iterations; `lr` is the rate of the last of them
     checkpoints/       last.ckpt and the one before it
     train.log  .hydra/ TensorBoard's events
+    .progress.json     how far it is, while it trains (resnet_lab.runs.progress)
 
 In record.json, beside the config, the `command` (the overrides as typed) and the errors, stands what the digits
 depend on:
@@ -53,6 +54,7 @@ class Run:
         self.config_path = self.directory / ".hydra" / "config.yaml"
         self.checkpoint_path = self.directory / "checkpoints" / "last.ckpt"
         self.lock_path = self.directory / ".lock"
+        self.progress_path = self.directory / ".progress.json"
 
     def record(self) -> dict[str, Any]:
         """The record, or {} where there is none yet.
@@ -143,9 +145,11 @@ class Run:
 
     def remove_leftovers(self) -> None:
         """What writers that were killed left beside the files."""
-        for path in (self.record_path, self.metrics_path, self.config_path, self.checkpoint_path):
+        written = (self.record_path, self.metrics_path, self.config_path, self.checkpoint_path, self.progress_path)
+        for path in written:
             for leftover in path.parent.glob(f".{path.name}.*"):
-                leftover.unlink()
+                leftover.unlink(missing_ok=True)
+        self.progress_path.unlink(missing_ok=True)
 
     def set_aside(self) -> Path:
         """Move the directory to a hidden place beside it, so that a new run can start."""

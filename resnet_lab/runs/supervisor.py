@@ -62,8 +62,9 @@ def own(run: Run, requests: list[int]) -> int:
         run.remove_leftovers()
         run.update(status="running", error=None, traceback=None, config=config)
         processes = Processes(run, config, (lock,))
-        code = processes.wait(requests)
-        return conclude(run, processes, code, requests)
+        code = conclude(run, processes, processes.wait(requests), requests)
+        run.remove_leftovers()
+        return code
 
 
 def load(run: Run) -> Any:

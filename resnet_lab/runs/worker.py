@@ -17,6 +17,7 @@ from resnet_lab import trust
 from resnet_lab.checks import UserError, check_safe
 from resnet_lab.endings import with_place
 from resnet_lab.files import no_space, open_plain
+from resnet_lab.runs.bar import CLEAR
 from resnet_lab.runs.directory import Run, now
 from resnet_lab.runs.jobs import JOBS
 from resnet_lab.runs.processes import SCRATCH, rank
@@ -35,6 +36,8 @@ from resnet_lab.runs.signals import (
 from resnet_lab.text import visible
 
 log = logging.getLogger("resnet_lab")
+
+SHOWN_BY_BAR = ("resnet_lab.training.callbacks", "resnet_lab.training.watching")
 
 
 def main() -> None:
@@ -125,17 +128,25 @@ class Brief(Visible):
         return super().format(without)
 
 
+class OverBar(Brief):
+    """Takes the place of the bar, which is drawn anew below."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return CLEAR + super().format(record)
+
+
 def set_up_logging(run: Run) -> None:
     """To the console and to train.log, unless the console is that file already."""
     console = logging.StreamHandler()
     handlers: list[logging.Handler] = [console]
     if sys.stderr.isatty():
-        console.addFilter(lambda record: record.name != "resnet_lab.training.callbacks")  # the bar shows these
+        console.addFilter(lambda record: record.name not in SHOWN_BY_BAR)
     if not (run.log_path.exists() and os.path.samestat(os.fstat(2), run.log_path.stat())):
         handlers.append(logging.StreamHandler(open_plain(run.log_path, "a+")))
     who = f"process {rank()}: " if rank() else ""
     for handler in handlers:
         form = Brief if handler is console and len(handlers) > 1 else Visible
+        form = OverBar if handler is console and sys.stderr.isatty() else form
         handler.setFormatter(form(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, handlers=handlers)
     logging.raiseExceptions = False  # a log that finds no space must not end a training

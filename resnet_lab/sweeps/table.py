@@ -2,27 +2,25 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from resnet_lab.checks import UserError
-from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import label
+from resnet_lab.runs.progress import time_left
 from resnet_lab.runs.swept import joined, said, said_value, settings, swept, word
+from resnet_lab.sweeps.outlook import AHEAD, Outlook, WatchedJob
+from resnet_lab.sweeps.screen import Screen
 from resnet_lab.text import one_line
 
 WIDE = 100  # characters of a terminal that has room for folders
 
 
-class ShownJob(Protocol):
+class ShownJob(WatchedJob, Protocol):
     """What the table needs of a job."""
 
-    run: Run
-    config: dict[str, Any]
-    status: str
     reason: str
 
 
@@ -30,31 +28,41 @@ class JobsTable:
     """A context: shows the jobs while it is open, and their final state when it closes."""
 
     EVERY = 1.0  # seconds between looks at the runs' curves
+    SAY_EVERY = 60.0  # seconds between lines that say how long it will take yet
 
     def __init__(self, jobs: Sequence[ShownJob]) -> None:
         self.jobs = jobs
         self.swept = swept([job.config for job in jobs])
-        # as they are: names and reasons may look like markup
-        self.console = Console(highlight=False, markup=False, emoji=False)
+        self.console = Screen()
         self.told: dict[str, str] = {}
         self.drawn = 0.0
+        self.spoken = time.monotonic()
+        self.outlook = Outlook(jobs)
         # a net's name alone is not distinct in a sweep over experiments
         self.several = len({job.run.directory.parent.parent for job in jobs}) > 1
         self.live = Live(console=self.console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "JobsTable":
-        if self.console.is_terminal:
-            self.live.start()
+        with self.console.may_go():
+            if self.console.is_terminal:
+                self.live.start()
         return self
 
     def refresh(self) -> None:
-        if not self.console.is_terminal:
-            self._tell_changes()
-        elif time.monotonic() - self.drawn > self.EVERY:
-            self.live.update(self._table(), refresh=True)
-            self.drawn = time.monotonic()
+        with self.console.may_go():
+            if not self.console.is_terminal:
+                self._tell_changes()
+                self._tell_time()
+            elif time.monotonic() - self.drawn > self.EVERY:
+                self.outlook.look()
+                self.live.update(self._table(live=True), refresh=True)
+                self.drawn = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
+        with self.console.may_go():
+            self._close()
+
+    def _close(self) -> None:
         if self.console.is_terminal:
             self.live.stop()
         else:
@@ -76,16 +84,38 @@ class JobsTable:
         found = settings(job.config)
         return [self._net(job), *(said_value(found, key) for key in self.swept), str(job.config["seed"])]
 
+    def _state(self, job: ShownJob, live: bool) -> list[str]:
+        """Iteration and errors; between them, of a live job, speed and time left."""
+        iteration, *errors = latest(job)
+        if not live:
+            return [iteration, *errors]
+        if (now := self.outlook.of.get(job.config["run_dir"])) is None:
+            return [iteration, "", "", *errors]
+        return [f"{now.iteration}/{now.iterations}", now.speed(), now.left(), *errors]
+
     def _tell_changes(self) -> None:
         for job in self.jobs:
             if job.status != self.told.get(job.config["run_dir"], "waiting"):
                 self.told[job.config["run_dir"]] = job.status
                 self.console.print(f"{self._name(job)} {job.status} {progress(job)}".rstrip(), soft_wrap=True)
 
-    def _table(self) -> Table:
-        table = Table(box=None)
-        told = ["net", *(word(key, self.swept) for key in self.swept), "seed", "status", "iteration"]
-        for name in told:
+    def _tell_time(self) -> None:
+        if not self.outlook.jobs or time.monotonic() - self.spoken < self.SAY_EVERY:
+            return
+        self.spoken = time.monotonic()
+        self.outlook.look()
+        self.console.print(self._all_left(), soft_wrap=True)
+
+    def _all_left(self) -> str:
+        ended = len(self.jobs) - sum(job.status in AHEAD for job in self.jobs)
+        return f"{ended} of {len(self.jobs)} jobs ended, {time_left(self.outlook.seconds_left())} left for all"
+
+    def _table(self, live: bool = False) -> Table:
+        """The table; a live one has columns for speed and time left."""
+        live = live and bool(self.outlook.jobs)  # measurements of speed know neither
+        table = Table(box=None, caption=self._all_left() if live else None, caption_justify="left")
+        told = ["net", *(word(key, self.swept) for key in self.swept), "seed", "status"]
+        for name in [*told, "iteration", *(["images/s", "left"] if live else [])]:
             table.add_column(name, no_wrap=True)
         for name in ("train error %", "val error %"):
             table.add_column(name, min_width=6)
@@ -95,11 +125,14 @@ class JobsTable:
         for job in self.jobs:
             if job.status != "waiting" or not self.console.is_terminal:
                 table.add_row(
-                    *self._cells(job), job.status, *latest(job), *([folder_of(job)] if with_folder else [])
+                    *self._cells(job),
+                    job.status,
+                    *self._state(job, live),
+                    *([folder_of(job)] if with_folder else []),
                 )
         waiting = sum(job.status == "waiting" for job in self.jobs)
         if waiting and self.console.is_terminal:
-            table.add_row(f"{waiting} more", *[""] * (len(told) - 3), "waiting")
+            table.add_row(f"{waiting} more", *[""] * (len(told) - 2), "waiting")
         return table
 
 

@@ -221,7 +221,7 @@ class Classifier(LightningModule):
             )
         for key, mean in means.items():
             value = torch.tensor(mean, dtype=torch.float64)
-            self.log(f"{name}/{key}", value, logger=False, prog_bar=key == "error", sync_dist=True)
+            self.log(f"{name}/{key}", value, logger=False, sync_dist=True)
 
     def _observe(self, schedule: MultiStepWarmup, wrong: Tensor, batch: Batch) -> None:
         counts = torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])

@@ -4,7 +4,6 @@ import copy
 import logging
 import os
 import statistics
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
@@ -27,13 +25,15 @@ from resnet_lab.models.activation_checkpointing import checkpoint_blocks
 from resnet_lab.models.count import count_multiply_adds, count_parameters
 from resnet_lab.runs.changes import history
 from resnet_lab.runs.directory import Run, previous
-from resnet_lab.runs.processes import CORES, devices, started_outside
+from resnet_lab.runs.processes import CORES, devices, rank, started_outside
 from resnet_lab.runs.provenance import provenance
 from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
 from resnet_lab.training.classifier import Classifier
+from resnet_lab.training.header import header
 from resnet_lab.training.kernels import kernels
 from resnet_lab.training.tensorboard import RunEvents, hyperparameters
+from resnet_lab.training.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     seed_everything(config["seed"], verbose=False)
     data, classifier = build_all(config)
     facts: dict[str, Any] = net_facts(classifier.net, data)
+    log.info("reading the images of %s", type(data).__name__)
     data.prepare()
     trainer = build_trainer(run, config, data, step)
     check_smallest_part(classifier.net, data, trainer.world_size)
@@ -60,6 +61,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         facts |= history(run, began, facts, step, accept) if began else {"earlier": [], "accepted_changes": []}
         run.keep_metrics_until(step)
         run.update(**facts)
+        say(header(run, config, facts, data.iterations_per_epoch, checkpoint, step))
     try:
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
@@ -77,6 +79,11 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     if not trainer.is_global_zero:
         return {}
     return final_facts(run, config["iterations"], trainer) | ({"unreadable": unreadable} if unreadable else {})
+
+
+def say(lines: list[str]) -> None:
+    for line in lines:
+        log.info("%s", line)
 
 
 def has_begun(trainer: Trainer) -> bool:
@@ -209,7 +216,6 @@ def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]
     if not is_of(config, found[1]):
         raise UserError(f"{found[0]} is of another run; choose another run_name, or force=true to start anew")
     step = int(found[1]["global_step"])
-    log.info("resuming from iteration %d (%s)", step, found[0])
     return found[0], step
 
 
@@ -217,23 +223,24 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
     """Build the Trainer of the config, with the callbacks and plugins of a run."""
     iterations = config["iterations"]
     checkpoints = SaveLast(run, config)
+    images = len(data.train_images().labels) / data.iterations_per_epoch
     callbacks = [
         StopAtIteration(iterations),
         OneRun(run),
         Reseed(config["seed"]),
         Curves(run, config, hyperparameters(config)),
+        *([] if rank() else [Watch(run, config, images)]),
         Stop(checkpoints),
         checkpoints,
     ]
-    terminal = sys.stderr.isatty()
     trainer: Trainer = build(
         "trainer",
         config["trainer"],
         max_epochs=-(-iterations // data.iterations_per_epoch),
-        callbacks=[*callbacks, TQDMProgressBar(leave=True)] if terminal else callbacks,
+        callbacks=callbacks,
         logger=RunEvents(run.directory, step),
         plugins=[VerifiedCheckpointIO(), *cluster()],
-        enable_progress_bar=terminal,
+        enable_progress_bar=False,
         enable_checkpointing=True,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -1,0 +1,28 @@
+"""Where a sweep is shown: the standard output, whatever becomes of it."""
+
+import contextlib
+from collections.abc import Iterator
+
+from rich.console import Console
+
+
+class Screen(Console):
+    """Shows text as it is, even where it looks like markup.
+
+    Once nobody can look any more, it shows nothing, and what is printed later goes nowhere.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False)
+
+    @contextlib.contextmanager
+    def may_go(self) -> Iterator[None]:
+        """Go on after what is inside, even if the terminal is closed meanwhile."""
+        try:
+            yield
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
