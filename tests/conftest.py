@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,16 @@ def _same_signal_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def frozen(folder: Path, *overrides: str) -> dict[str, Any]:
+    """The config of `resnet-lab OVERRIDES`, with its outputs in the folder."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return freeze(compose("train", [f"output_root={folder}", *overrides]))
+
+
 @pytest.fixture
 def composed(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The frozen config of `resnet-lab OVERRIDES`, with its outputs in a temporary folder."""
-
-    def frozen(*overrides: str) -> dict[str, Any]:
-        with initialize_config_dir(CONF, version_base="1.3"):
-            config = compose("train", [f"output_root={tmp_path}", *overrides])
-        return freeze(config)
-
-    return frozen
+    return partial(frozen, tmp_path)
 
 
 @pytest.fixture

@@ -28,7 +28,10 @@ IMPORTED = (
     "runs.supervisor",
     "runs.worker",
 )
-MODULES = [*(f"resnet_lab.{name}" for name in IMPORTED), "resnet_lab.training.job", "resnet_lab.weights.files"]
+MODULES = [
+    *(f"resnet_lab.{name}" for name in IMPORTED),
+    *("resnet_lab.training.job", "resnet_lab.weights.files", "warm"),
+]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A fit without batch normalization, in float64: `python linear_fit.py PROCESSES`, started once for each of them.
+"""A fit without batch normalization, in float64: `linear_fit.main()`, once for each of PROCESSES.
 
 Prints the weights and the errors. Without batch statistics, which are each process's own, any number of
 processes must come to the same.
@@ -49,5 +49,6 @@ def fit(processes: int) -> None:
         print(json.dumps({"errors": errors, "weights": weights}))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """With PROCESSES on the command line."""
     fit(int(sys.argv[1]))

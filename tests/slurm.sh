@@ -24,6 +24,7 @@ NodeName=localhost CPUs=$(nproc --all) RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=localhost Default=YES State=UP MaxTime=INFINITE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
+SchedulerParameters=sched_interval=2,bf_interval=2
 AuthType=auth/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none

@@ -1,7 +1,8 @@
 """Runs that are killed, stopped and starved end as those that were left alone.
 
-The quick form is among the slow tests. The full form, `pytest -m chaos --figures FILE`, adds a line to FILE
-for each case; experiments/reliability shows them.
+The quick form is among the slow tests; most of its processes are forked from one that has imported torch. In
+the full form, `pytest -m chaos --figures FILE`, all are fresh. It adds a line to FILE for each case;
+experiments/reliability shows them.
 """
 
 import contextlib
@@ -9,11 +10,12 @@ import csv
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,11 @@ import torch
 from runs import curve, only_run, points, start, wait_for_rows, wait_until_free, weights
 
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.nursery import Requested
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole, read_checkpoint
 
 Note = Callable[[str, str, int, float], None]
+Calm = Callable[..., Path]
 
 # epochs of 100 iterations, a fraction of a second each, with evaluations and checkpoints inside
 STORMY = (
@@ -31,6 +35,12 @@ STORMY = (
     *("runtime.save_every=1", "runtime.timeout=20", "optimizer.lr=0.05"),
 )
 TWO = ("trainer=ddp_cpu",)
+ALONE = "iterations=600"
+NOT_STAGED = {"TMPDIR": "/dev/shm"}  # checkpoints must not be staged where temporary files are
+
+
+def launch(folder: Path, *settings: str, fresh: bool = False) -> subprocess.Popen[bytes] | Requested:
+    return start(folder, *STORMY, *settings, environ=NOT_STAGED, session=True, fresh=fresh)
 
 
 def quick(*values: object) -> object:
@@ -42,36 +52,29 @@ def full(*values: object) -> object:
 
 
 class Storm:
-    """Starts one run again and again, and finds its processes by a mark in their environment."""
+    """Starts one run again and again, each time in a session of its own, by which it finds its processes."""
 
-    def __init__(self, folder: Path, *overrides: str) -> None:
-        self.folder, self.overrides = folder, (*STORMY, *overrides)
-        self.mark = f"RESNET_LAB_STORM={uuid.uuid4()}"
-        self.process: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path, *overrides: str, fresh: bool) -> None:
+        self.folder, self.overrides, self.fresh = folder, overrides, fresh
+        self.process: subprocess.Popen[bytes] | Requested | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        # checkpoints must not be staged where temporary files are
-        environ = dict([self.mark.split("=")], TMPDIR="/dev/shm")
-        process = start(self.folder, *self.overrides, environ=environ, session=True, fresh=True)
-        assert isinstance(process, subprocess.Popen)
-        self.process = process
-        return process
+    def start(self) -> subprocess.Popen[bytes] | Requested:
+        self.process = launch(self.folder, *self.overrides, fresh=self.fresh)
+        return self.process
+
+    def go_on_to_the_end(self) -> None:
+        assert launch(self.folder, *self.overrides).wait() == 0
 
     def processes(self) -> list[int]:
         """Those of the run that are alive, in the order of their birth."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if self.mark.encode() in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-        return sorted(found)
+        assert self.process is not None
+        return [process for process, _ in alive(self.process.pid)]
 
     def workers(self) -> list[int]:
         """The training processes, first the one that writes."""
-        return [
-            p for p in self.processes() if b"resnet_lab.runs.worker" in Path(f"/proc/{p}/cmdline").read_bytes()
-        ]
+        assert self.process is not None
+        return [process for process, parent in alive(self.process.pid) if parent == self.process.pid]
 
     def seconds_until_gone(self) -> float:
         """Wait until no process of the run is left."""
@@ -99,6 +102,30 @@ class Storm:
         return len(Run(found[0]).metrics()) if found else 0
 
 
+def alive(session: int) -> list[tuple[int, int]]:
+    """The processes of a session, each with its parent."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent, _, its_session, *_ = path.read_text().rpartition(")")[2].split()
+            if int(its_session) == session and state != "Z":
+                found.append((int(path.parent.name), int(parent)))
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """The folder of a run of the same settings that is left alone."""
+
+    @cache
+    def left_alone(*settings: str) -> Path:
+        folder = tmp_path_factory.mktemp("calm")
+        assert launch(folder, *settings).wait() == 0
+        return folder
+
+    return left_alone
+
+
 def assert_same(storm: Path, calm: Path) -> None:
     """Every logged value and every weight, bit for bit."""
     stormy, left_alone = only_run(storm), only_run(calm)
@@ -112,40 +139,41 @@ def assert_same(storm: Path, calm: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kills", "settings"),
+    ("kills", "settings", "fresh"),
     [
-        quick(5, (*TWO, "data.num_workers=2")),
-        full(13, ()),
-        full(13, ("data.num_workers=2",)),
-        full(12, TWO),
-        full(12, (*TWO, "data.num_workers=2")),
+        quick(5, (*TWO, "data.num_workers=2"), False),
+        full(13, (), True),
+        full(13, ("data.num_workers=2",), True),
+        full(12, TWO, True),
+        full(12, (*TWO, "data.num_workers=2"), True),
     ],
 )
-def test_random_kills_change_nothing(tmp_path: Path, kills: int, settings: tuple[str, ...], figure: Note) -> None:
+def test_random_kills_change_nothing(
+    tmp_path: Path, calm: Calm, kills: int, settings: tuple[str, ...], fresh: bool, figure: Note
+) -> None:
     """kill -9 of any process of the run, at any time."""
-    settings = (*settings, f"iterations={150 * kills}")
+    settings = (*settings, f"iterations={(150 if fresh else 100) * kills}")
     dice = random.Random(kills)
-    storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
-    assert calm.start().wait() == 0
+    storm = Storm(tmp_path, *settings, fresh=fresh)
     done = 0
     while done < kills:
         process = storm.start()
         if dice.random() < 0.2:  # while it starts
-            time.sleep(dice.uniform(0.5, 6))
+            time.sleep(dice.uniform(0.5, 6) if fresh else dice.uniform(0, 1))
         elif not storm.progress(dice.randint(1, 6)):
             process.wait()
             break
         else:
             time.sleep(dice.uniform(0, 0.3))
-        with contextlib.suppress(ProcessLookupError, IndexError):
-            os.kill(dice.choice(storm.processes()), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(dice.choice(storm.processes() or [process.pid]), signal.SIGKILL)
             done += 1
         storm.seconds_until_gone()
         assert process.wait() != 75
         assert newest_whole_or_none(storm.folder)
     assert done >= kills // 2
-    assert storm.start().wait() == 0
-    assert_same(storm.folder, calm.folder)
+    storm.go_on_to_the_end()
+    assert_same(storm.folder, calm(*settings))
     figure("1", f"kill -9 of a random process, {' '.join(settings)}", done, 0)
 
 
@@ -155,14 +183,13 @@ def newest_whole_or_none(folder: Path) -> bool:
     return all(read_checkpoint(path) is not None for path in paths)
 
 
-@pytest.mark.parametrize(("kills", "settings"), [quick(2, TWO), full(20, TWO)])
+@pytest.mark.parametrize(("kills", "fresh"), [quick(2, False), full(20, True)])
 def test_group_sigterms_end_it_in_time_and_change_nothing(
-    tmp_path: Path, kills: int, settings: tuple[str, ...], figure: Note
+    tmp_path: Path, calm: Calm, kills: int, fresh: bool, figure: Note
 ) -> None:
-    settings = (*settings, "data.num_workers=2", f"iterations={200 * kills}")
+    settings = (*TWO, "data.num_workers=2", f"iterations={150 * kills}")
     dice = random.Random(kills)
-    storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
-    assert calm.start().wait() == 0
+    storm = Storm(tmp_path, *settings, fresh=fresh)
     longest = 0.0
     for number in range(kills):
         process = storm.start()
@@ -174,14 +201,14 @@ def test_group_sigterms_end_it_in_time_and_change_nothing(
         longest = max(longest, storm.seconds_until_gone())
         assert process.wait() in (75, -signal.SIGTERM)  # the latter before our handlers are there
     assert longest < 30
-    assert storm.start().wait() == 0
-    assert_same(storm.folder, calm.folder)
+    storm.go_on_to_the_end()
+    assert_same(storm.folder, calm(*settings))
     figure("4", "SIGTERM to the group of two processes with two loaders each", kills, longest)
 
 
 @pytest.mark.parametrize("deaths", [quick(1), full(6)])
 def test_a_dead_process_ends_the_others_with_the_reason(tmp_path: Path, deaths: int, figure: Note) -> None:
-    storm = Storm(tmp_path, *TWO, "iterations=100000")
+    storm = Storm(tmp_path, *TWO, "iterations=100000", fresh=True)
     longest = 0.0
     for number in range(deaths):
         process = storm.start()
@@ -196,10 +223,14 @@ def test_a_dead_process_ends_the_others_with_the_reason(tmp_path: Path, deaths: 
     figure("4", "one of two processes killed", deaths, longest)
 
 
-@pytest.mark.parametrize("asked", [quick(False), full(False), full(True)])
-def test_a_stalled_process_does_not_hang_the_run(tmp_path: Path, asked: bool, figure: Note) -> None:
+@pytest.mark.parametrize(
+    ("asked", "timeout", "fresh"), [quick(False, 10, False), full(False, 20, True), full(True, 20, True)]
+)
+def test_a_stalled_process_does_not_hang_the_run(
+    tmp_path: Path, asked: bool, timeout: int, fresh: bool, figure: Note
+) -> None:
     """With a request to stop within the grace, else within the timeout and the grace."""
-    storm = Storm(tmp_path, *TWO, "iterations=100000")
+    storm = Storm(tmp_path, *TWO, "iterations=100000", f"runtime.timeout={timeout}", fresh=fresh)
     process = storm.start()
     assert storm.progress(2)
     os.kill(storm.workers()[1], signal.SIGSTOP)
@@ -209,28 +240,29 @@ def test_a_stalled_process_does_not_hang_the_run(tmp_path: Path, asked: bool, fi
     assert process.wait() == (75 if asked else 1)
     assert only_run(tmp_path).status() == ("interrupted" if asked else "failed")
     assert seconds < (30 if asked else 50)
-    figure("4", "one of two processes stalled" + (", then SIGTERM" if asked else ", timeout 20 s"), 1, seconds)
+    how = ", then SIGTERM" if asked else f", timeout {timeout} s"
+    figure("4", f"one of two processes stalled{how}", 1, seconds)
 
 
-@pytest.mark.parametrize(("kills", "deaths"), [quick(2, 1), full(20, 5)])
-def test_a_sweep_that_is_killed_runs_each_job_once(tmp_path: Path, kills: int, deaths: int, figure: Note) -> None:
+@pytest.mark.parametrize(("kills", "deaths", "fresh"), [quick(2, 1, False), full(20, 5, True)])
+def test_a_sweep_that_is_killed_runs_each_job_once(
+    tmp_path: Path, calm: Calm, kills: int, deaths: int, fresh: bool, figure: Note
+) -> None:
     """kill -9 of the sweep, and of single jobs, which harms no other job."""
-    settings = ("hydra.mode=MULTIRUN", "seed=0,1,2,3", f"iterations={150 * (kills + deaths)}")
-    storm, calm = Storm(tmp_path / "storm", *settings), Storm(tmp_path / "calm", *settings)
-    assert calm.start().wait() == 0
+    settings = ("hydra.mode=MULTIRUN", "seed=0,1,2,3", f"iterations={100 * (kills + deaths)}")
+    storm = Storm(tmp_path, *settings, fresh=fresh)
     dice = random.Random(kills)
     for number in range(kills):
         process = storm.start()
         wait_for_any_row(storm, dice.randint(1, 4))
         if number < deaths:
-            os.kill(dice.choice(storm.workers()), signal.SIGKILL)
+            os.kill(dice.choice([p for p in storm.processes() if p != process.pid]), signal.SIGKILL)
             time.sleep(dice.uniform(0, 1))
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         storm.seconds_until_gone()
-    code = storm.start().wait()
-    assert code == 0
-    for run in (Run(path.parent) for path in calm.folder.glob("outputs/*/*/seed*/record.json")):
-        twin = Run(storm.folder / run.directory.relative_to(calm.folder))
+    storm.go_on_to_the_end()
+    for run in (Run(path.parent) for path in calm(*settings).glob("outputs/*/*/seed*/record.json")):
+        twin = Run(storm.folder / run.directory.relative_to(calm(*settings)))
         assert curve(twin) == curve(run)
         assert all(torch.equal(tensor, weights(twin)[name]) for name, tensor in weights(run).items())
     figure("10", f"kill -9 of a sweep of four, and of {deaths} of its jobs' processes", kills, 0)
@@ -250,16 +282,14 @@ def total_rows(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("launches", [quick(6), full(20)])
-def test_many_launches_at_once_are_one_run(tmp_path: Path, launches: int, figure: Note) -> None:
-    calm = Storm(tmp_path / "calm", "iterations=200")
-    assert calm.start().wait() == 0
-    storms = [Storm(tmp_path / "storm", "iterations=200") for _ in range(launches)]
-    codes = [process.wait() for process in [storm.start() for storm in storms]]
+def test_many_launches_at_once_are_one_run(tmp_path: Path, calm: Calm, launches: int, figure: Note) -> None:
+    started = [launch(tmp_path, ALONE) for _ in range(launches)]
+    codes = [process.wait() for process in started]
     # one runs; others find it in use, or complete if they come late
     assert codes.count(0) >= 1
     assert set(codes) <= {0, 1}
-    assert_same(tmp_path / "storm", tmp_path / "calm")
-    assert len(list(only_run(tmp_path / "storm").directory.glob("events*"))) == 1
+    assert_same(tmp_path, calm(ALONE))
+    assert len(list(only_run(tmp_path).directory.glob("events*"))) == 1
     figure("10", "launches of one run at once", launches, 0)
 
 
@@ -305,10 +335,9 @@ def test_a_save_that_finds_no_space_leaves_the_one_before(
 
 
 @pytest.mark.parametrize("tensors", [quick(10), full(99)])
-def test_a_flipped_bit_in_any_tensor_is_found(tmp_path: Path, tensors: int, figure: Note) -> None:
+def test_a_flipped_bit_in_any_tensor_is_found(tmp_path: Path, calm: Calm, tensors: int, figure: Note) -> None:
     """And the checkpoint before taken."""
-    assert Storm(tmp_path, "iterations=200").start().wait() == 0
-    path = only_run(tmp_path).checkpoint_path
+    path = only_run(shutil.copytree(calm(ALONE), tmp_path / "copy")).checkpoint_path
     whole = path.read_bytes()
     checkpoint = read_checkpoint(path)
     assert checkpoint is not None
@@ -327,11 +356,10 @@ def test_a_flipped_bit_in_any_tensor_is_found(tmp_path: Path, tensors: int, figu
 
 @pytest.mark.parametrize("evaluations", [quick(1), quick(9), full(1), full(9)])
 def test_a_full_disk_fails_the_run_and_loses_nothing(
-    disk: Path, tmp_path: Path, evaluations: int, figure: Note
+    disk: Path, calm: Calm, evaluations: int, figure: Note
 ) -> None:
     """Before the first checkpoint, and beside those that are there."""
-    storm, calm = Storm(disk, "iterations=600"), Storm(tmp_path / "calm", "iterations=600")
-    process = storm.start()
+    process = launch(disk, ALONE)
     wait_for_rows(disk, evaluations)
     fill(disk / "filler", leave=0)
     assert process.wait() == 1
@@ -340,9 +368,8 @@ def test_a_full_disk_fails_the_run_and_loses_nothing(
     assert "no space left" in record["error"]
     assert "free some" in record["error"]
     (disk / "filler").unlink()
-    assert storm.start().wait() == 0
-    assert calm.start().wait() == 0
-    assert_same(disk, calm.folder)
+    assert launch(disk, ALONE).wait() == 0
+    assert_same(disk, calm(ALONE))
     figure("2", f"the disk full after evaluation {evaluations}", 1, 0)
 
 

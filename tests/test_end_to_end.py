@@ -358,8 +358,8 @@ def test_info_counts(resnet_lab: Call) -> None:
 
 @pytest.mark.slow
 def test_two_processes_stopped_between_evaluations_go_on_to_the_same_curve(tmp_path: Path) -> None:
-    long = ("trainer=ddp_cpu", "trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=100")
-    overrides = (*long, "iterations=400")
+    long = ("trainer=ddp_cpu", "trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=40")
+    overrides = (*long, "iterations=160")
     (tmp_path / "whole").mkdir()
     (tmp_path / "stopped").mkdir()
     assert start(tmp_path / "whole", *overrides).wait() == 0
@@ -373,7 +373,7 @@ def test_two_processes_stopped_between_evaluations_go_on_to_the_same_curve(tmp_p
 
 @pytest.mark.slow
 def test_killing_a_sweep_ends_its_jobs_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    sweep = ("hydra.mode=MULTIRUN", *LONGER, "iterations=600", "seed=0,1")
+    sweep = ("hydra.mode=MULTIRUN", *LONGER, "iterations=300", "seed=0,1")
     process = start(tmp_path, *sweep, fresh=True)
     wait_for_rows(tmp_path, 2)
     process.send_signal(signal.SIGKILL)
@@ -402,7 +402,8 @@ def test_a_stopped_sweep_goes_on(tmp_path: Path, how: int) -> None:
 
 @pytest.mark.slow
 def test_throughput_measures_all_three(resnet_lab: Call, tmp_path: Path) -> None:
-    ended = resnet_lab("train", "experiment=throughput", "iterations=2", "model.depth=8", "data.train_images=1024")
+    small = ("model.depth=8", "model.width=4", "data.batch_size=16", "data.train_images=128")
+    ended = resnet_lab("train", "experiment=throughput", "iterations=2", *small)
     assert ended.returncode == 0, ended.stderr
     ratios = only_run(tmp_path).record()["ratios"]
     assert all(0 < ratio["min"] <= ratio["median"] <= ratio["max"] for ratio in ratios.values())

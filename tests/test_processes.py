@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pytest
 import torch
 from conftest import TINY
@@ -30,23 +31,24 @@ from resnet_lab.training.classifier import Classifier
 Composed = Callable[..., dict[str, Any]]
 
 
-def linear_fit(processes: int) -> dict[str, Any]:
-    script = Path(__file__).parent / "linear_fit.py"
-    started = [
-        subprocess.Popen(
-            [sys.executable, script, str(processes)], env=os.environ | place, stdout=subprocess.PIPE, text=True
-        )
-        for place in environments({"accelerator": "cpu", "devices": processes})
-    ]
-    first, *_ = [process.communicate()[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes
-    fitted: dict[str, Any] = json.loads(first.splitlines()[-1])
+def linear_fit(folder: Path, processes: int) -> dict[str, Any]:
+    outputs = [folder / f"{number} of {processes}" for number in range(processes)]
+    started = []
+    for output, place in zip(outputs, environments({"accelerator": "cpu", "devices": processes}), strict=True):
+        with output.open("w") as file:
+            files = {"stdout": file.fileno(), "stderr": 2}
+            environ = os.environ | place
+            started.append(
+                forked.begin(folder, "linear_fit", str(processes), environ=environ, session=False, **files)
+            )
+    assert [process.wait() for process in started] == [0] * processes
+    fitted: dict[str, Any] = json.loads(outputs[0].read_text().splitlines()[-1])
     return fitted
 
 
-def test_two_processes_agree_with_one() -> None:
+def test_two_processes_agree_with_one(tmp_path: Path) -> None:
     """In float64, with a short last batch, and evaluations on an odd number of images."""
-    one, two = linear_fit(1), linear_fit(2)
+    one, two = linear_fit(tmp_path, 1), linear_fit(tmp_path, 2)
     assert two["errors"] == pytest.approx(one["errors"], abs=1e-9)
     for name, values in one["weights"].items():
         assert two["weights"][name] == pytest.approx(values, abs=1e-12), name

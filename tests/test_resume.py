@@ -2,21 +2,25 @@
 
 import hashlib
 import io
+import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, frozen
 from pytorch_lightning import Trainer
 from runs import curve, points, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from resnet_lab.checks import UserError
 from resnet_lab.runs.changes import history
@@ -52,26 +56,49 @@ def end_at(iteration: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callback, "on_train_batch_end", on_train_batch_end)
 
 
+def completed(config: dict[str, Any]) -> Run:
+    run = prepare(config)
+    assert run is not None
+    assert execute(run, config) == 0
+    return run
+
+
+EPOCHS_OF_7 = ("data.train_images=100", "iterations=17", "data.crop_padding=2")
+EVALUATIONS = {
+    "an epoch": ("trainer.val_check_interval=1.0",),
+    "half an epoch": ("trainer.val_check_interval=0.5",),
+    "5 iterations": ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A run that nothing ended, for each of the EVALUATIONS."""
+    runs = {}
+    for name, evaluations in EVALUATIONS.items():
+        config = frozen(tmp_path_factory.mktemp("whole"), *TINY, *EPOCHS_OF_7, *evaluations)
+        runs[name] = completed(config)
+    return runs
+
+
 @pytest.mark.parametrize("how", ["killed", "killed after a save", "asked to stop"])
-@pytest.mark.parametrize(
-    "evaluations",
-    [
-        ("trainer.val_check_interval=1.0",),
-        ("trainer.val_check_interval=0.5",),
-        ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5"),
-    ],
-    ids=["an epoch", "half an epoch", "5 iterations"],
-)
+@pytest.mark.parametrize("evaluations", EVALUATIONS)
+@pytest.mark.parametrize("ends", [(1, 6, 8, 16), (3, 5, 7, 12)], ids=str)
 def test_ended_at_any_iteration_it_goes_on_exactly(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, how: str, evaluations: tuple[str, ...]
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+    whole_runs: dict[str, Run],
+    how: str,
+    evaluations: str,
+    ends: tuple[int, ...],
 ) -> None:
-    """With a checkpoint after each iteration where there can be one."""
-    settings = ("data.train_images=100", "iterations=17", "data.crop_padding=2", *evaluations)  # 7 an epoch
-    whole, config = tiny(*settings, "experiment_name=whole")
-    assert execute(whole, config) == 0
-    for iteration in (1, 3, 5, 6, 7, 8, 12, 16):
-        run, config = tiny(*settings, f"experiment_name=ended-at-{iteration}")
-        config["runtime"]["save_every"] = 600.0 if how == "asked to stop" else 0.0
+    """With a checkpoint after each iteration where there can be one; ended again and again."""
+    whole, seconds = whole_runs[evaluations], itertools.count(1_000_000_000)
+    # files of events are sorted by the second of their start
+    monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: next(seconds)))
+    run, config = tiny(*EPOCHS_OF_7, *EVALUATIONS[evaluations])
+    config["runtime"]["save_every"] = 600.0 if how == "asked to stop" else 0.0
+    for iteration in ends:
         with monkeypatch.context() as patch:
             end_at(iteration, how, patch)
             if how == "asked to stop":
@@ -79,13 +106,10 @@ def test_ended_at_any_iteration_it_goes_on_exactly(
             else:
                 with pytest.raises(Killed):
                     execute(run, config)
-        if iteration in (6, 7):  # the iterations after an evaluation
-            time.sleep(1 - time.time() % 1)  # files of events are sorted by the second of their start
-        assert execute(run, config) == 0
-        assert curve(run) == curve(whole), f"ended at {iteration}"
-        assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
-        if iteration in (6, 7):
-            assert points(run) == points(whole), f"ended at {iteration}"
+    assert execute(run, config) == 0
+    assert curve(run) == curve(whole)
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
+    assert points(run) == points(whole)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +243,17 @@ COSMETIC = [
 ]
 
 
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return completed(frozen(tmp_path_factory.mktemp("mine"), *TINY, "run_name=mine"))
+
+
 @pytest.fixture
-def interrupted(tiny: Tiny) -> Run:
-    run, config = tiny("run_name=mine")
-    assert execute(run, config) == 0
-    run.update(status="interrupted")
-    return run
+def interrupted(mine: Run, tmp_path: Path) -> Run:
+    """A copy of a run, which its record says was interrupted; where `tiny("run_name=mine")` would make it."""
+    copy = Run(shutil.copytree(mine.directory, tmp_path / "default/mine/seed0"))
+    copy.update(status="interrupted")
+    return copy
 
 
 @pytest.mark.parametrize(("override", "difference"), MUTATIONS, ids=[m[0] for m in MUTATIONS])
@@ -494,25 +523,27 @@ def test_a_run_that_starts_anew_has_no_past(interrupted: Run, tiny: Tiny) -> Non
     assert interrupted.record()["accepted_changes"] == interrupted.record()["earlier"] == []
 
 
-def test_other_kernels_are_refused_until_they_are_accepted(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_kernels_are_refused_until_they_are_accepted(tiny: Tiny) -> None:
     run, config = tiny("iterations=9")
-    with monkeypatch.context() as patch:
-        end_at(4, "asked to stop", patch)
-        assert execute(run, config) == 75
     environ = os.environ | {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
-    assert subprocess.run(command(run, config), env=environ, stderr=subprocess.DEVNULL).returncode == 1
+    assert subprocess.run(command(run, config), env=environ, stderr=subprocess.DEVNULL).returncode == 0
+    run.update(status="interrupted")
+    run.checkpoint_path.unlink()  # the one before it is of iteration 6
+    assert execute(run, config) == 1
     reason = run.record()["error"]
-    assert "kernels.cpu_capability='DEFAULT' (was " in reason
-    assert "kernels.environment.ONEDNN_MAX_CPU_ISA='SSE41' (was None)" in reason
+    ours = torch.backends.cpu.get_cpu_capability()
+    assert f"kernels.cpu_capability='{ours}' (was 'DEFAULT')" in reason
+    assert "kernels.environment.ONEDNN_MAX_CPU_ISA=None (was 'SSE41')" in reason
     assert "\n" not in reason
     run, config = tiny("iterations=9", "runtime.accept_changes=true")
-    assert subprocess.run(command(run, config), env=environ, stderr=subprocess.DEVNULL).returncode == 0
+    assert execute(run, config) == 0
     record = run.record()
-    assert record["earlier"][0]["until"] == 4
-    assert record["kernels"]["cpu_capability"] == "DEFAULT"
+    assert record["earlier"][0]["until"] == 6
+    assert record["earlier"][0]["kernels"]["cpu_capability"] == "DEFAULT"
+    assert record["kernels"]["cpu_capability"] == ours
     (mark,) = record["accepted_changes"]
-    assert mark.startswith("kernels.cpu_capability='DEFAULT' (was ")
-    assert mark.endswith("from iteration 4 on")
+    assert mark.startswith(f"kernels.cpu_capability='{ours}' (was 'DEFAULT')")
+    assert mark.endswith("from iteration 6 on")
 
 
 def test_what_a_net_draws_depends_on_seed_iteration_and_process_alone() -> None:

@@ -44,7 +44,7 @@ def queue() -> dict[str, str]:
 def test_a_sweep_with_two_processes_and_a_preemption_ends_complete(tmp_path: Path) -> None:
     """Four runs, two of them of two tasks each; one of one task and one of two are sent SIGTERM on the way."""
     sweep = (
-        *("hydra.mode=MULTIRUN", "hydra/launcher=slurm", "seed=0,1", "iterations=600", "data.crop_padding=2"),
+        *("hydra.mode=MULTIRUN", "hydra/launcher=slurm", "seed=0,1", "iterations=450", "data.crop_padding=2"),
         *("trainer=ddp_cpu", "trainer.devices=1,2", "experiment_name=on-${trainer.devices}"),
     )
     launcher = start(tmp_path, *sweep)
@@ -54,14 +54,14 @@ def test_a_sweep_with_two_processes_and_a_preemption_ends_complete(tmp_path: Pat
         subprocess.run(["scancel", "--signal=TERM", job], check=True)
         wait_for_state(job, "PENDING")
         assert run.status() == "interrupted"
-        assert 0 < len(run.metrics()) < 200
+        assert 0 < len(run.metrics()) < 150
         # SLURM would wait for two minutes; a node refuses a job that is back within a second or two
         subprocess.run(["scontrol", "update", f"jobid={job}", "StartTime=now+5"], check=True)
     assert launcher.wait() == 0
     runs = [Run(path.parent) for path in sorted(tmp_path.glob("outputs/on-*/*/seed*/record.json"))]
     assert [run.status() for run in runs] == ["completed"] * 4
     assert [run.record()["processes"] for run in runs] == [1, 1, 2, 2]
-    assert {len(run.metrics()) for run in runs} == {200}
+    assert {len(run.metrics()) for run in runs} == {150}
     assert queue() == {}
     # the same run, never stopped, without a cluster
     alone = start(tmp_path, *sweep[3:5], "trainer=ddp_cpu", "trainer.devices=2", "experiment_name=alone")
