@@ -34,9 +34,10 @@ def owner(run: Run) -> int:
 
 
 def test_a_forked_job_computes_what_a_fresh_process_does(tmp_path: Path) -> None:
-    assert start(tmp_path, *SWEEP, "experiment_name=forked", fresh=True).wait() == 0
     (tmp_path / "alone").mkdir()
+    sweep = start(tmp_path, *SWEEP, "experiment_name=forked", fresh=True)
     assert start(tmp_path / "alone", "seed=2", fresh=True).wait() == 0
+    assert sweep.wait() == 0
     alone = only_run(tmp_path / "alone")
     forked = Run(next(tmp_path.glob("outputs/forked/*/seed2")))
     assert curve(forked) == curve(alone)
