@@ -5,7 +5,9 @@ with the same keys, whose values are numbers or text. It leaves the net, the fil
 were, and draws random numbers from a generator of its own. A YAML in conf/analysis names it.
 """
 
+from resnet_lab.analyses.additions import addition_grows, gradient_identity
+from resnet_lab.analyses.lesions import lesion, lesions
 from resnet_lab.analyses.responses import responses
 from resnet_lab.analyses.signals import signals
 
-__all__ = ["responses", "signals"]
+__all__ = ["addition_grows", "gradient_identity", "lesion", "lesions", "responses", "signals"]
