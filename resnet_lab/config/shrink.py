@@ -60,7 +60,7 @@ def shrink(cfg: DictConfig, given: list[str]) -> None:
 
     with open_dict(cfg):
         before = cfg.iterations
-        put("iterations", ITERATIONS)
+        put("iterations", min(ITERATIONS, before) if is_integer(before, 1) else ITERATIONS)
         if before in (swept := swept_iterations(cfg)):
             cfg.iterations = max(1, before * ITERATIONS // min(swept))
         put("experiment_name", f"{cfg.experiment_name}-{NAME}")

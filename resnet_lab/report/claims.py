@@ -10,16 +10,20 @@ A trend is shown where Kendall's rank correlation has the claim's sign and a one
 shown where it has the other one. Errors are those of runs that left guessing; how many did not is said.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
+
 from resnet_lab.checks import UserError
+from resnet_lab.config.compose import CONF
 from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine
 from resnet_lab.report.results import Curve, Group, Result, Study
 from resnet_lab.runs.claims import ITERATIONS, Claim, Measure, read_claims
+from resnet_lab.runs.identity import sanitize
 
 LEVEL = (1 - CONFIDENCE) / 2
 OUTCOMES = ("shown", "not shown", "undecided")
@@ -52,14 +56,28 @@ def judged(study: Study) -> list[Judged]:
 
 
 def claims_of(study: Study) -> list[Claim]:
-    """Those of the runs' configs; none where they are not the same in all of them."""
+    """Those of the runs' configs, in today's words; none where the runs do not agree."""
     asked = [r.config["verdict"].get("claims") for r in study.results if r.config.get("verdict")]
-    if len({json.dumps(claims, sort_keys=True) for claims in asked}) != 1:
-        return []
     try:
-        return read_claims(asked[0])
+        found = [{claim.name: claim for claim in read_claims(claims)} for claims in asked]
     except UserError:  # a record that was edited
         return []
+    if not found or any(wordless(claims) != wordless(found[0]) for claims in found):
+        return []
+    return list(reworded(found[0], study.results[0].experiment).values())
+
+
+def wordless(claims: dict[str, Claim]) -> dict[str, Claim]:
+    return {name: claim._replace(say="") for name, claim in claims.items()}
+
+
+def reworded(claims: dict[str, Claim], experiment: str) -> dict[str, Claim]:
+    """The claims as conf/experiment says them, where it claims the same; a sentence may be mended afterwards."""
+    path = Path(CONF, "experiment", f"{sanitize(experiment)}.yaml")
+    block = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    verdict = block.get("verdict") if isinstance(block, dict) else None
+    said = {claim.name: claim for claim in read_claims((verdict or {}).get("claims"))}
+    return said if wordless(said) == wordless(claims) else claims
 
 
 def headline(found: Sequence[Judged]) -> str:
