@@ -107,7 +107,7 @@ def draw_lines(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) -
         style = look(study, group)
         for points in runs if len(runs) > 1 else []:
             axes.plot(*zip(*sorted(points.items()), strict=True), linewidth=0.5, alpha=0.6, **style)
-        if mean := mean_of(runs):
+        if mean := mean_of(runs, geometric=what.plot["log"]):
             axes.plot(*zip(*sorted(mean.items()), strict=True), linewidth=1.8, **style)
 
 
@@ -119,7 +119,7 @@ def draw_bars(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) ->
     for number, group in enumerate(groups):
         runs = what.points(group, at, x, y)
         places = {value: place + (number - (len(groups) - 1) / 2) * width for place, value in enumerate(values)}
-        mean = mean_of(runs)
+        mean = mean_of(runs, geometric=what.plot["log"])
         fill: dict[str, Any] = {
             "color": colour(study, group),
             "hatch": "//" if group.plain else "",
@@ -134,10 +134,13 @@ def draw_bars(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) ->
 DRAWERS: dict[str, Callable[..., None]] = {"line": draw_lines, "bars": draw_bars}
 
 
-def mean_of(runs: list[Points]) -> Points:
-    """Over the runs, at each x that all of them have."""
+def mean_of(runs: list[Points], geometric: bool) -> Points:
+    """Over the runs, at each x that all of them have; on a log axis the geometric mean, of what is above 0."""
     common = [x for x in runs[0] if all(x in points for points in runs)] if runs else []
-    return {x: statistics.fmean(points[x] for points in runs) for x in common}
+    if not geometric:
+        return {x: statistics.fmean(points[x] for points in runs) for x in common}
+    positive = [x for x in common if all(points[x] > 0 for points in runs)]
+    return {x: statistics.geometric_mean(points[x] for points in runs) for x in positive}
 
 
 def look(study: Study, group: Group) -> dict[str, Any]:
@@ -149,7 +152,8 @@ def caption(what: Shown) -> str:
     x, y = what.plot["x"][0], what.plot["y"][0]
     counts = sorted({len(what.points(group, at, x, y)) for group in what.groups for at in what.times})
     seeds = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
-    single = "; thin lines or dots: single seeds" if counts[-1] > 1 else ""
+    means = "geometric means" if what.plot["log"] else "means"
+    single = f"; {means} over seeds; thin lines or dots: single seeds" if counts[-1] > 1 else ""
     return f"{for_figure(what.told)}; n = {seeds}{single}"
 
 
