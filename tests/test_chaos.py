@@ -1,8 +1,8 @@
 """Runs that are killed, stopped and starved end as those that were left alone.
 
 The quick form is among the slow tests; most of its processes are forked from one that has imported torch. In
-the full form, `pytest -m chaos --figures FILE`, all are fresh. It adds a line to FILE for each case;
-experiments/reliability shows them.
+the full form, `pytest -m chaos --figures FILE`, those that are killed, stopped or stalled are fresh. It adds a
+line to FILE for each case; experiments/reliability shows them.
 """
 
 import contextlib

@@ -26,6 +26,8 @@ from resnet_lab.runs.rows import Analysis
 Points = dict[Any, float]  # y by x
 TIMES = {"initialization": "at initialization", "last": "trained"}
 MOST_FIGURES = 24
+DASHED = (0, (4, 2))
+OTHERWISE = ((0, (1, 1)), (0, (6, 1, 1, 1)), (0, (8, 3)), (0, (1, 4)), (0, (6, 1, 1, 1, 1, 1)))
 
 
 class Shown(NamedTuple):
@@ -144,8 +146,11 @@ def mean_of(runs: list[Points], geometric: bool) -> Points:
 
 
 def look(study: Study, group: Group) -> dict[str, Any]:
-    """Plain nets are dashed, as a depth has the same colour in all nets."""
-    return {"color": colour(study, group), "linestyle": (0, (4, 2)) if group.plain else "-"}
+    """Plain nets are dashed, as a depth has the same colour in all nets; further nets of one colour, otherwise."""
+    own = colour(study, group)
+    alike = [other for other in study.groups if other.plain == group.plain and colour(study, other) == own]
+    styles = [DASHED if group.plain else "-", *OTHERWISE]
+    return {"color": own, "linestyle": styles[alike.index(group) % len(styles)]}
 
 
 def caption(what: Shown) -> str:
