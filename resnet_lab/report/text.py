@@ -7,7 +7,7 @@ from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 NUMBER = r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?"
 FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # the latter are their full-width forms
-LONGEST_LABEL = 80  # characters of a name beside a curve
+LONGEST_LABEL = 64  # characters of a name beside a curve
 
 
 def for_html(value: object) -> str:
