@@ -17,7 +17,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_hydra
 from resnet_lab.config.compose import CONF, resolved
 from resnet_lab.endings import message_of
-from resnet_lab.eval import Stored, chosen, is_evaluated, say
+from resnet_lab.evaluation.chosen import Stored, chosen, fit_to_evaluate, say
 from resnet_lab.files import unusable, write_atomically
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, hash_of_run, sanitize
@@ -69,7 +69,7 @@ def perform(config: dict[str, Any], name: str | None = None) -> int:
                 f"{key} goes with model and data; runs have their own, and keep their rows beside them"
             )
     found, whole = chosen(config["runs"])
-    complete = [stored for stored in found if is_evaluated(stored, config)]
+    complete = fit_to_evaluate(found, config["runs"])
     outcomes = [analyze_run(stored, asked, config["force"]) for stored in complete]
     return 0 if all(outcomes) and whole and len(complete) == len(found) else 1
 

@@ -3,20 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
 from resnet_lab.endings import message_of
-from resnet_lab.runs.directory import Run
-from resnet_lab.runs.find import Found, find_runs
+from resnet_lab.evaluation.chosen import Stored, as_list, checked_record, chosen, fit_to_evaluate, say
 from resnet_lab.runs.identity import hash_of, hash_of_run
-from resnet_lab.runs.jobs import job_of
 from resnet_lab.runs.noted import evaluations, note_evaluation
 from resnet_lab.runs.processes import CORES, NO_GPU, lacks_gpu
 from resnet_lab.runs.quiet import silence
-from resnet_lab.runs.validity import check_facts
-from resnet_lab.text import LONGEST_MESSAGE, one_line
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -29,13 +25,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-9
 # As many as the run had, so that sums are taken in the same order, as far as a machine can start them.
 MOST_THREADS = max(CORES, 64)
-
-
-class Stored(NamedTuple):
-    """A run and one of its checkpoints."""
-
-    run: Run
-    checkpoint: Path
 
 
 def _task(config: dict[str, Any]) -> None:
@@ -74,54 +63,6 @@ def perform(config: dict[str, Any]) -> int:
     return evaluate_runs(found, config) or int(not whole)
 
 
-def chosen(runs: Any) -> tuple[list[Stored], bool]:
-    """The runs at and under the paths, with the checkpoint that a path names or the last; and whether that is all.
-
-    Planned runs that are not there, and plans that cannot be read, are told.
-
-    Raises:
-        UserError: there are none.
-    """
-    paths = [Path(path).expanduser() for path in as_list(runs)]
-    if missing := [str(path) for path in paths if not path.exists()]:
-        raise UserError(f"runs: {missing[0]} does not exist")
-    found: dict[Path, Stored] = {}
-    left_out: dict[Path, str] = {}
-    for path in (path.resolve() for path in paths):
-        under = Found({path.parents[1]}, {}) if path.is_file() else find_runs(path)
-        left_out |= under.left_out
-        for directory in sorted(under.directories):
-            run = Run(directory)
-            if job := other_job(run):
-                say(f"{directory}: {job}, left out")
-            elif run.record_path.exists():
-                found[directory] = Stored(run, path if path.is_file() else run.checkpoint_path)
-            else:
-                left_out[directory] = "missing, nothing to evaluate"
-    for what, reason in left_out.items():
-        say(f"{what}: {reason}")
-    if not found:
-        raise UserError(f"runs: there are none in {', '.join(map(str, paths))}")
-    return list(found.values()), not left_out
-
-
-def other_job(run: Run) -> str:
-    """The job of a run that has trained nothing; empty where it has, or where the record does not say."""
-    try:
-        config = run.record()["config"]
-        job = job_of(config)
-    except (OSError, LookupError, TypeError, AttributeError, UserError):
-        return ""
-    return str(config["job"]) if job and not job.trains and not run.has_checkpoint() else ""
-
-
-def as_list(runs: Any) -> list[str]:
-    paths = runs if isinstance(runs, list) else [runs]
-    if not paths or not all(isinstance(path, str) for path in paths):
-        raise UserError(f"runs must be a path or a list of paths (in quotes, if it is a number), got {runs!r}")
-    return paths
-
-
 def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
     """Print each error as recorded and as evaluated now; return whether all agree, None if there are none."""
     run = stored.run
@@ -139,20 +80,6 @@ def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
     for key, value in errors.items():
         say(f"  {key} {value:.4f} %" + (f", recorded as {record[key]}" if key in differ else ""))
     return not differ
-
-
-def checked_record(run: Run) -> dict[str, Any]:
-    """The record.
-
-    Raises:
-        UserError: it is damaged, or nothing that a run wrote.
-    """
-    try:
-        record = run.record()
-        check_facts(record)
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"record.json cannot be used ({type(error).__name__}: {error})") from error
-    return record
 
 
 def evaluate(stored: Stored, record: dict[str, Any], settings: dict[str, Any]) -> dict[str, float]:
@@ -203,7 +130,7 @@ def make_trainer(settings: dict[str, Any]) -> "Trainer":
 
 def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
     """Each run by the protocol, or all as one ensemble; the errors go beside the records."""
-    complete = [stored for stored in found if is_evaluated(stored, config)]
+    complete = fit_to_evaluate(found, config["runs"])
     failed = int(len(complete) < len(found))
     if len(complete) < (2 if config["ensemble"] else 1):
         raise UserError(f"runs={config['runs']} has {len(complete)} complete runs, too few")
@@ -216,26 +143,11 @@ def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
         try:
             evaluations(path)  # a damaged one is to be told of before the work is done
             member, fact = make_member(stored, prepared)
-            note_evaluation(path, measure([member], config) | fact)
+            note_evaluation(path, evaluate_and_print([member], config["protocol"], config["trainer"]) | fact)
         except Exception as error:  # the other runs are to be evaluated
             say(f"{stored.run.directory}: {message_of('resnet-lab-eval', error)}")
             failed = 1
     return failed
-
-
-def is_evaluated(stored: Stored, config: dict[str, Any]) -> bool:
-    """Whether the run is complete, or this very checkpoint was asked for; say so if not."""
-    named = {Path(path).expanduser().resolve() for path in as_list(config["runs"])}
-    try:
-        checked_record(stored.run)
-        status = stored.run.status()
-    except UserError as error:
-        say(f"{stored.run.directory}: {error}, left out")
-        return False
-    if status == "completed" or stored.checkpoint in named:
-        return True
-    say(f"{stored.run.directory}: {status}, left out")
-    return False
 
 
 def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: dict[str, "ImageData"]) -> None:
@@ -257,7 +169,8 @@ def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: 
     if len({fact["run"] for fact in facts}) < len(facts):
         raise UserError(f"runs={config['runs']} has a run twice, which makes no ensemble")
     names = [os.path.relpath(directory, folder) for directory in directories]
-    result = measure(list(members), config) | {"members": names, "of": list(facts)}
+    result = evaluate_and_print(list(members), config["protocol"], config["trainer"])
+    result |= {"members": names, "of": list(facts)}
     note_evaluation(folder / "ensembles.json", result)
 
 
@@ -284,20 +197,22 @@ def evaluate_weights(config: dict[str, Any]) -> int:
     subject = open_weights(Path(weights).expanduser(), config["model"], config["data"])
     say(subject.note)
     subject.data.prepare()
-    if config["protocol"].get("name") == "recorded":
-        config["protocol"] = {"name": "center_crop", "shorter_side": None}
-    measure([subject], config)
+    recorded = config["protocol"].get("name") == "recorded"  # which a file of weights is not
+    protocol = {"name": "center_crop", "shorter_side": None} if recorded else config["protocol"]
+    evaluate_and_print([subject], protocol, config["trainer"])
     return 0
 
 
-def measure(members: list["Subject"], config: dict[str, Any]) -> dict[str, Any]:
-    """Print the errors with their protocol, and return both."""
+def evaluate_and_print(
+    members: list["Subject"], settings: dict[str, Any], trainer: dict[str, Any]
+) -> dict[str, Any]:
+    """Evaluate one net or an ensemble by a protocol of these settings; print and return its errors."""
     from resnet_lab.evaluation import protocols
 
-    protocol = protocols.make_protocol(config["protocol"], members[0].data)
+    protocol = protocols.make_protocol(settings, members[0].data)
     if caution := protocols.caution(protocol, members[0].data):
         say(f"warning: {caution}")
-    result = protocols.evaluate(members, protocol, make_trainer(config["trainer"]))
+    result = protocols.evaluate(members, protocol, make_trainer(trainer))
     name = members[0].name if len(members) == 1 else f"ensemble of {len(members)}"
     say(f"{name}: {protocols.protocol_label(protocol.facts)}, {result['images']} images")
     for key in ("error", "error_top5"):
@@ -306,12 +221,6 @@ def measure(members: list["Subject"], config: dict[str, Any]) -> dict[str, Any]:
     if result["unreadable"]:
         say(f"  {len(result['unreadable'])} images could not be read and are left out")
     return result
-
-
-def say(line: str) -> None:
-    """Once, however many processes there are."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(one_line(line, LONGEST_MESSAGE))
 
 
 def main() -> None:

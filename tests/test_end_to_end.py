@@ -20,7 +20,8 @@ from test_data import write_cifar10
 
 from resnet_lab.benchmarks.rounds import markdown_table, read_rounds
 from resnet_lab.config.again import command_line
-from resnet_lab.eval import Stored, hold_against_record
+from resnet_lab.eval import hold_against_record
+from resnet_lab.evaluation.chosen import Stored
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.worker import execute
 from resnet_lab.training.checkpoint import read_checkpoint

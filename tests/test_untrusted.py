@@ -18,7 +18,8 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
 from resnet_lab.config.compose import CONF, freeze
 from resnet_lab.data import CIFAR10, CIFAR100, MNIST
-from resnet_lab.eval import Stored, opened
+from resnet_lab.eval import opened
+from resnet_lab.evaluation.chosen import Stored
 from resnet_lab.models.timm_nets import from_timm
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.start import command, environment

@@ -58,9 +58,9 @@ def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
     try:
         made = make(block, config, found, facts)
     except COMPLAINTS as error:
-        raise complaint(block, error, settings) from error
+        raise user_error(block, error, settings) from error
     if block in FACTORIES and config.get("_partial_"):
-        return guarded(block, made, settings)
+        return with_named_errors(block, made, settings)
     if not isinstance(made, KINDS[block]):
         kind = KINDS[block].__name__
         raise UserError(f"{block}: {config['_target_']} made a {type(made).__name__} instead of a {kind}")
@@ -125,7 +125,7 @@ def make(where: str, value: Any, found: dict[str, Any], facts: dict[str, Any] | 
     return functools.partial(found[where], **arguments) if partial else found[where](**arguments)
 
 
-def complaint(block: str, error: Exception, settings: dict[str, Any]) -> UserError:
+def user_error(block: str, error: Exception, settings: dict[str, Any]) -> UserError:
     """What a constructor said, under the block's name; with the settings, if it named none of them."""
     log.debug("%s could not be made", block, exc_info=error)
     named = any(name in str(error) for name in settings)
@@ -133,14 +133,14 @@ def complaint(block: str, error: Exception, settings: dict[str, Any]) -> UserErr
     return UserError(f"{block}: {error}{shown}")
 
 
-def guarded(block: str, make: functools.partial[Any], settings: dict[str, Any]) -> Any:
-    """The same factory with its complaints under the block's name."""
+def with_named_errors(block: str, make: functools.partial[Any], settings: dict[str, Any]) -> Any:
+    """The same factory, whose errors come under the block's name."""
 
     def made(*args: Any) -> Any:
         try:
             return make(*args)
         except COMPLAINTS as error:
-            raise complaint(block, error, settings) from error
+            raise user_error(block, error, settings) from error
 
     return made
 

@@ -13,7 +13,7 @@ from resnet_lab.config.blocks import check_blocks
 from resnet_lab.config.rules import check_run_dir, check_values, is_integer, items
 from resnet_lab.config.targets import check_names
 from resnet_lab.runs import identity
-from resnet_lab.runs.identity import UNRESOLVED, sanitize
+from resnet_lab.runs.identity import DERIVED, sanitize
 
 # All that a config may read of the environment, which may hold keys and passwords.
 VARIABLES = ("RESNET_LAB_DATA",)
@@ -52,7 +52,7 @@ def register_resolvers() -> None:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved blocks that identify a run, as plain types."""
-    return {str(key): to_plain(config[key]) for key in config if key not in UNRESOLVED}
+    return {str(key): to_plain(config[key]) for key in config if key not in DERIVED}
 
 
 def to_plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from resnet_lab.runs.jobs import job_of
 
 # Where and how a run is executed; everything else identifies it.
-UNRESOLVED = {"hydra", "run_name", "run_dir"}  # these follow from the identity
+DERIVED = {"hydra", "run_name", "run_dir"}  # from the identity, so no part of it
 EXECUTION = {
     "": {
         *("seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"),

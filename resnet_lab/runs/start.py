@@ -81,7 +81,7 @@ def is_to_be_set_aside(run: Run) -> bool:
     return bool(before) and (before.get("status") == "completed" or not begun_by_force)
 
 
-def follow(config: dict[str, Any]) -> Run | None:
+def wait_for_first_process(config: dict[str, Any]) -> Run | None:
     """The run directory, once the first of the run's processes has prepared it; None if the run is complete.
 
     Raises:

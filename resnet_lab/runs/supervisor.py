@@ -96,23 +96,27 @@ class Processes:
     def wait(self, requests: list[int]) -> int:
         """Wait for all of them; return the first one's exit code."""
         told, deadline = False, float("inf")
-        while None in (codes := [process.poll() for process in self.started]):
-            failed = [(number, code) for number, code in enumerate(codes) if code]
-            self.first_failed = self.first_failed or (failed[0] if failed else None)
+        while None in (codes := self._codes()):
             if EXIT_INTERRUPTED in codes and not requests:
                 requests.append(signal.SIGTERM)  # one was asked to stop: all stop
             if requests and not told:
                 self._send(requests[0])
                 told, self.asked = True, codes[0] is None
-            if told or failed or codes[0] is not None:
+            # once they are to stop, or cannot go on together, they have some time to end
+            if told or self.first_failed or codes[0] is not None:
                 deadline = min(deadline, time.monotonic() + GRACE)
             if time.monotonic() > deadline:
                 self.killed = True
                 self._send(signal.SIGKILL)
             time.sleep(0.05)
+        return int(codes[0] or 0)
+
+    def _codes(self) -> list[int | None]:
+        """The exit codes, None for those at work; the first failure is noted."""
+        codes = [process.poll() for process in self.started]
         failed = [(number, code) for number, code in enumerate(codes) if code]
         self.first_failed = self.first_failed or (failed[0] if failed else None)
-        return int(codes[0] or 0)
+        return codes
 
     def _send(self, number: int) -> None:
         for process in self.started:

@@ -16,7 +16,7 @@ from resnet_lab.config.compose import freeze
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.processes import rank
 from resnet_lab.runs.signals import PARENT, held
-from resnet_lab.runs.start import command, environment, follow, prepare
+from resnet_lab.runs.start import command, environment, prepare, wait_for_first_process
 from resnet_lab.sweeps.launcher import register_launchers
 
 
@@ -24,7 +24,7 @@ def _task(cfg: DictConfig) -> float | None:
     config = freeze(cfg)
     if config["analyses"] and HydraConfig.get().mode == RunMode.RUN:
         raise UserError("analyses belong to a sweep: add -m, or call resnet-lab-analyze once the run is complete")
-    run = follow(config) if rank() else None
+    run = wait_for_first_process(config) if rank() else None
     with held():  # from the first word in the record on, the run itself answers for its end
         run = run if rank() else prepare(config, typed())
         process = begin(run, config) if run else None

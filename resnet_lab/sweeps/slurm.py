@@ -22,7 +22,7 @@ from resnet_lab import trust
 from resnet_lab.checks import UserError
 from resnet_lab.runs.processes import devices, rank
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, held
-from resnet_lab.runs.start import command, environment, follow, prepare
+from resnet_lab.runs.start import command, environment, prepare, wait_for_first_process
 from resnet_lab.sweeps.launcher import Job, SweepLauncher
 
 LOOK_EVERY = 5.0  # seconds between two questions to SLURM
@@ -40,7 +40,7 @@ class Task:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
         try:
             trust.take(self.trusted)
-            run = prepare(self.config, self.typed) if rank() == 0 else follow(self.config)
+            run = prepare(self.config, self.typed) if rank() == 0 else wait_for_first_process(self.config)
         except UserError as error:
             sys.exit(f"resnet-lab: {error}")
         if run is None:
@@ -97,7 +97,10 @@ class SlurmLauncher(SweepLauncher):
 
     def start(self, configs: list[dict[str, Any]]) -> list[SlurmJob]:
         jobs = [SlurmJob(config, self.commands.get(config["run_dir"], ())) for config in configs]
-        waiting = [job for job in jobs if not self._is_complete(job)]
+        for job in jobs:
+            if job.run.is_complete() and not job.config["force"]:
+                job.status = "completed"
+        waiting = [job for job in jobs if not job.ended]
         for resources, group in itertools.groupby(sorted(waiting, key=needs), needs):
             self._submit(list(group), dict(resources))
         return jobs
@@ -114,11 +117,6 @@ class SlurmLauncher(SweepLauncher):
                 # what SLURM has forgotten has ended: by itself, or in the queue as it was told to
                 job.note(known.get(job.submission.job_id, "CANCELLED" if self.stopping else "COMPLETED"))
         self.looked = time.monotonic()
-
-    def _is_complete(self, job: SlurmJob) -> bool:
-        if job.run.is_complete() and not job.config["force"]:
-            job.status = "completed"
-        return job.ended
 
     def _submit(self, jobs: list[SlurmJob], resources: dict[str, int]) -> None:
         from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
