@@ -1,10 +1,13 @@
 """What the tests do with runs: start them, watch them, compare them."""
 
+import io
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import forked
 import torch
@@ -13,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.nursery import Requested
+from resnet_lab.runs.sealed import sealed
 from resnet_lab.training.checkpoint import read_checkpoint
 
 
@@ -75,3 +79,13 @@ def wait_until_free(*runs: Run) -> None:
     while any(run.owner() for run in runs):
         assert time.monotonic() < deadline, "its processes did not end"
         time.sleep(0.05)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write the checkpoint with other content and a checksum that holds."""
+    checkpoint = read_checkpoint(path)
+    assert checkpoint is not None
+    change(checkpoint)
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    path.write_bytes(b"".join(sealed(buffer.getbuffer())))

@@ -1,11 +1,12 @@
 """Analyses against cases whose answer is known: nets made by hand, and plain loops written here."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from samples import Pictures, random_pictures, trained
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,36 +17,6 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.blocks import FACTS
 from resnet_lab.config.build import parameters
 from resnet_lab.models import preact_resnet_cifar, resnet_cifar, resnet_imagenet
-
-
-class Pictures:
-    """Images as an analysis takes them from `ImageData`."""
-
-    def __init__(self, images: Tensor, size: int = 8) -> None:
-        self.images, self.labels, self.size = images, torch.arange(len(images)) % 10, size
-
-    def batches(
-        self, part: str, size: int | None = None, images: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        taken = slice(0, images)
-        return zip(
-            self.images[taken].split(size or self.size), self.labels[taken].split(size or self.size), strict=True
-        )
-
-
-def random_pictures(count: int = 20, channels: int = 3, side: int = 8) -> Pictures:
-    return Pictures(torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(0)))
-
-
-def trained(net: nn.Module) -> nn.Module:
-    """As after a training: batch normalization with statistics, scales and shifts of its own."""
-    generator = torch.Generator().manual_seed(1)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                assert tensor is not None
-                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-    return net
 
 
 def times(factor: float, kernel: int = 3) -> nn.Conv2d:

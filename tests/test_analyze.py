@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import TINY
 from hydra import compose, initialize_config_dir
-from test_stored import rewrite
+from runs import rewrite
 
 from resnet_lab import trust
 from resnet_lab.analyze import perform

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from test_analyses import random_pictures, trained
+from samples import random_pictures, trained
 from torch import Tensor, nn
 
 from resnet_lab.analyses import addition_grows, gradient_identity, lesion, lesions

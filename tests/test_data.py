@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from samples import write_cifar10
 
 from resnet_lab.checks import UserError
 from resnet_lab.data import CIFAR10, CIFAR100, MNIST, Digits, FashionMNIST, Synthetic
@@ -26,16 +27,6 @@ def write_mnist(folder: Path, suffix: str = "") -> None:
     for part, count in (("train", 30), ("t10k", 7)):
         write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", random.integers(0, 256, (count, 28, 28)))
         write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", np.arange(count) % 10)
-
-
-def write_cifar10(root: Path, per_file: int = 12) -> None:
-    random = np.random.default_rng(0)
-    folder = root / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    for name in [f"data_batch_{part}" for part in range(1, 6)] + ["test_batch"]:
-        records = random.integers(0, 256, (per_file, 3073), dtype=np.uint8)
-        records[:, 0] %= 10
-        records.tofile(folder / f"{name}.bin")
 
 
 def test_digits_are_in_the_wheel() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from conftest import TINY
 from runs import curve, only_run, start, wait_for_rows, wait_until_free, weights
+from samples import write_cifar10
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
-from test_data import write_cifar10
 
 from resnet_lab.benchmarks.rounds import markdown_table, read_rounds
 from resnet_lab.config.again import command_line

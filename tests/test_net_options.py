@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 from runs import only_run
-from test_analyses import random_pictures
+from samples import random_pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -1,13 +1,12 @@
 """Stored runs opened again: their nets and data at the end and at the beginning, and checkpoints of before."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from runs import weights
+from runs import rewrite, weights
 
 from resnet_lab.checks import UserError
 from resnet_lab.evaluation.stored import open_run, open_weights
@@ -30,16 +29,6 @@ def assert_same(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 def net_of(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
-
-
-def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Write the checkpoint with other content and a checksum that holds."""
-    checkpoint = read_checkpoint(path)
-    assert checkpoint is not None
-    change(checkpoint)
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    path.write_bytes(b"".join(sealed(buffer.getbuffer())))
 
 
 def as_of_before(checkpoint: dict[str, Any]) -> None:

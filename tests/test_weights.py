@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 from hydra import compose, initialize_config_dir
-from test_data import write_cifar10
+from samples import write_cifar10
 from torch import Tensor, nn
 from torch.nn import functional as F
 
