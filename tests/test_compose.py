@@ -221,7 +221,6 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.shortcut=D", "model: shortcut must be one of none, A, B, C; got 'D'"),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
         ("data.root=null", "data: root must be a folder, got None"),
         ("data.crop_padding=9", "data.crop_padding must not exceed the image size 8, got 9"),

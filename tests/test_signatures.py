@@ -7,9 +7,10 @@ import pytest
 from torch import optim
 from torch.optim import lr_scheduler
 
-from resnet_lab import data, depths, models, schedule
+from resnet_lab import data, families, models, schedule
 from resnet_lab.config.build import parameters
 from resnet_lab.config.signatures import Missing, settings_of
+from resnet_lab.models import initialization, layer
 
 
 def classes(module: Any, kind: type) -> list[str]:
@@ -41,10 +42,18 @@ def test_what_is_not_there_is_missing(target: str) -> None:
         settings_of(target)
 
 
-@pytest.mark.parametrize("target", ["nowhere.at_all", "torch.optim.nowhere.SGD", "resnet_lab.depths.RULES"])
+@pytest.mark.parametrize("target", ["nowhere.at_all", "torch.optim.nowhere.SGD", "resnet_lab.families.RULES"])
 def test_where_the_source_is_not_plain_nothing_is_said(target: str) -> None:
     assert settings_of(target) is None
 
 
 def test_each_rule_for_a_depth_is_for_a_net() -> None:
-    assert {target.rpartition(".")[2] for target in depths.RULES} <= set(models.__all__)
+    assert {target.rpartition(".")[2] for target in families.RULES} <= set(models.__all__)
+
+
+def test_what_a_family_allows_is_what_there_is() -> None:
+    assert tuple(layer.NORMS) == families.NORMS
+    assert tuple(layer.ACTIVATIONS) == families.ACTIVATIONS
+    assert tuple(initialization.INITIALIZATIONS) == families.INITIALIZATIONS
+    for target, choices in families.CHOICES.items():
+        assert choices.keys() <= settings_of(target).keys(), target  # type: ignore[union-attr]

@@ -1,9 +1,9 @@
-"""What can be refused of a block before anything is imported: target, names and types of settings, depth."""
+"""What can be refused of a block before anything is imported: target, settings, their types, a net's choices."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from resnet_lab import depths, trust
+from resnet_lab import families, trust
 from resnet_lab.checks import UserError, closest, hint
 from resnet_lab.config.signatures import Missing, settings_of
 
@@ -50,7 +50,7 @@ def check_blocks(config: dict[str, Any]) -> None:
         check_settings(block, target.rpartition(".")[2], given, set(taken), facts & set(taken))
         for name, value in given.items():
             check_type(f"{block}.{name}", value, taken[name])
-        check_depth(block, target, given)
+        check_family(block, target, given)
 
 
 def check_settings(
@@ -78,10 +78,8 @@ def check_type(key: str, value: Any, annotation: str) -> None:
         raise UserError(f"{key} must be {allowed}, got {value!r}")
 
 
-def check_depth(block: str, target: str, given: dict[str, Any]) -> None:
-    rule = depths.RULES.get(target)
-    if rule and "depth" in given:
-        try:
-            rule(**{name: given[name] for name in depths.SETTINGS if name in given})
-        except ValueError as error:
-            raise UserError(f"{block}: {error}") from error
+def check_family(block: str, target: str, given: dict[str, Any]) -> None:
+    try:
+        families.check_net(target, given)
+    except ValueError as error:
+        raise UserError(f"{block}: {error}") from error

@@ -6,12 +6,13 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_lab import depths
+from resnet_lab import families
 from resnet_lab.checks import check_choice, check_positive
+from resnet_lab.families import SHORTCUTS
 from resnet_lab.models.blocks import BasicBlock, Block, MakeBlock, conv3x3, head, stage
 from resnet_lab.models.initialization import INITIALIZATIONS, he_initialization
 from resnet_lab.models.layer import layer_of
-from resnet_lab.models.shortcuts import SHORTCUTS, shortcut_connection
+from resnet_lab.models.shortcuts import shortcut_connection
 from resnet_lab.models.stems import resnet_stem
 
 
@@ -44,7 +45,7 @@ def resnet_cifar(
             finds nothing to set to zero.
     """
     check_arguments(depth, shortcut, in_channels, num_classes, width, layers_per_block=layers_per_block)
-    check_initialization(initialization, shortcut, norm)
+    families.check_initialization(initialization, shortcut, norm)
     layer = layer_of(norm, activation)
     make_block = partial(BasicBlock, shortcut=shortcut, convolutions=layers_per_block, layer=layer)
     stem = resnet_stem("cifar", in_channels, width, layer)
@@ -111,15 +112,6 @@ def check_arguments(
     shortcuts: tuple[str, ...] = SHORTCUTS,
     layers_per_block: int = 2,
 ) -> None:
-    depths.check_cifar(depth, layers_per_block)
+    families.check_cifar(depth, layers_per_block)
     check_choice("shortcut", shortcut, shortcuts)
     check_positive(in_channels=in_channels, num_classes=num_classes, width=width)
-
-
-def check_initialization(initialization: str, shortcut: str, norm: str) -> None:
-    check_choice("initialization", initialization, INITIALIZATIONS)
-    if initialization == "zero_last" and "none" in (shortcut, norm):
-        raise ValueError(
-            "initialization=zero_last needs shortcut=A, B or C and norm=batch, as it starts each block as its "
-            f"shortcut by its last batch normalization; got shortcut={shortcut}, norm={norm}"
-        )

@@ -6,10 +6,9 @@ from functools import partial
 from torch import nn
 
 from resnet_lab.checks import check_choice, check_positive
-from resnet_lab.depths import BASIC, IMAGENET, check_imagenet
+from resnet_lab.families import BASIC, IMAGENET, SHORTCUTS, STRIDE_IN, check_imagenet
 from resnet_lab.models.blocks import BasicBlock, Bottleneck, MakeBlock, head, stage
 from resnet_lab.models.initialization import he_initialization
-from resnet_lab.models.shortcuts import SHORTCUTS
 from resnet_lab.models.stems import check_stem, resnet_stem
 
 
@@ -35,7 +34,7 @@ def resnet_imagenet(
     """
     check_imagenet(depth)
     check_choice("shortcut", shortcut, SHORTCUTS)
-    check_choice("stride_in", stride_in, ("1x1", "3x3"))
+    check_choice("stride_in", stride_in, STRIDE_IN)
     check_stem(stem)
     check_positive(in_channels=in_channels, num_classes=num_classes, width=width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=resnet_stem(stem, in_channels, width))

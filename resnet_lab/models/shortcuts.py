@@ -6,8 +6,6 @@ from torch.nn import functional as F
 from resnet_lab.models.layer import BN_RELU, Layer
 from resnet_lab.models.pointwise import PointwiseConv2d
 
-SHORTCUTS = ("none", "A", "B", "C")
-
 
 class PadShortcut(nn.Module):
     """Option A: subsample with `stride` and append zero channels; no parameters."""
