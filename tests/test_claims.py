@@ -138,7 +138,7 @@ def test_numbers_from_an_analysis() -> None:
 
 def test_claims_are_the_verdict() -> None:
     first, sentence, *_ = verdict(study(WORSE | {"than": 7}, NETS))
-    assert first == "Shown: deep is worse."
+    assert first == "Of 1 claim: 1 shown."
     assert sentence.startswith("Shown: deep is worse. train error: plain-56: 12.00 %")
 
 

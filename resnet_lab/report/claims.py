@@ -81,9 +81,14 @@ def reworded(claims: dict[str, Claim], experiment: str) -> dict[str, Claim]:
 
 
 def headline(found: Sequence[Judged]) -> str:
-    """How many there are of each outcome, and what they say."""
-    told = [(outcome, [one.claim.say for one in found if one.outcome == outcome]) for outcome in OUTCOMES]
-    return " ".join(f"{outcome.capitalize()}: {'; '.join(says)}." for outcome, says in told if says)
+    """How many there are of each outcome."""
+    claims = f"{len(found)} claim{'s' * (len(found) > 1)}"
+    return f"Of {claims}: {counts(found)}."
+
+
+def counts(found: Sequence[Judged]) -> str:
+    outcomes = [one.outcome for one in found]
+    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes)
 
 
 def judge(study: Study, claim: Claim) -> Judged:

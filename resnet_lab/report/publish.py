@@ -11,10 +11,10 @@ mark and `<!-- / -->`:
 import csv
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from resnet_lab.report.claims import OUTCOMES, judged
+from resnet_lab.report.claims import counts, judged
 from resnet_lab.report.committed import read_committed
 from resnet_lab.report.numbers import paper_numbers
 from resnet_lab.report.results import Group, Study, read_results
@@ -69,14 +69,9 @@ OF_STUDIES: dict[str, Callable[[Study], str]] = {
     "plain_train_error": errors("train_error", True),
     "residual_train_error": errors("train_error", False),
     "verdict": lambda study: verdict(study)[0],
-    "counts": lambda study: counts([one.outcome for one in judged(study)]),
+    "counts": lambda study: counts(judged(study)),
     "sentences": lambda study: "\n\n" + "\n".join(f"- {sentence}" for sentence in verdict(study)[1:]) + "\n\n",
 }
-
-
-def counts(outcomes: Sequence[str]) -> str:
-    """How many claims are shown, not shown and undecided."""
-    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes)
 
 
 def of_study(tell: Callable[[Study], str]) -> Callable[..., str]:
