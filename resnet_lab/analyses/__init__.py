@@ -7,7 +7,18 @@ were, and draws random numbers from a generator of its own. A YAML in conf/analy
 
 from resnet_lab.analyses.additions import addition_grows, gradient_identity
 from resnet_lab.analyses.lesions import lesion, lesions
+from resnet_lab.analyses.paths import paths
 from resnet_lab.analyses.responses import responses
+from resnet_lab.analyses.shattered import shattered
 from resnet_lab.analyses.signals import signals
 
-__all__ = ["addition_grows", "gradient_identity", "lesion", "lesions", "responses", "signals"]
+__all__ = [
+    "addition_grows",
+    "gradient_identity",
+    "lesion",
+    "lesions",
+    "paths",
+    "responses",
+    "shattered",
+    "signals",
+]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab.analyses.inside_blocks import Watched, blocks_with_f
-from resnet_lab.analyses.measured import Rows, with_batch_statistics
+from resnet_lab.analyses.measured import Rows, one_batch, with_batch_statistics
 from resnet_lab.checks import check_positive
 from resnet_lab.data import ImageData
 from resnet_lab.models.structure import stage_of
@@ -106,7 +106,3 @@ def gaps(loss: Tensor, rest: Sequence[Watched]) -> dict[str, float]:
 
 def distance(one: Tensor, other: Tensor) -> float:
     return float((one.detach() - other.detach()).norm() / one.detach().norm())
-
-
-def one_batch(data: ImageData, part: str, images: int) -> tuple[Tensor, Tensor]:
-    return next(iter(data.batches(part, images, images)))

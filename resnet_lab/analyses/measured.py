@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from resnet_lab.data import ImageData
 from resnet_lab.models.structure import layers
 
 Rows = list[dict[str, Any]]
@@ -44,6 +45,11 @@ def with_batch_statistics(net: nn.Module) -> nn.Module:
     for module in normalizations(changed).values():
         module.train()
     return changed
+
+
+def one_batch(data: ImageData, part: str, images: int) -> tuple[Tensor, Tensor]:
+    """At most so many images of the part, evenly spaced, and their labels."""
+    return next(iter(data.batches(part, images, images)))
 
 
 def normalizations(net: nn.Module) -> dict[str, nn.Module]:
