@@ -460,7 +460,7 @@ def test_a_run_that_cannot_be_evaluated_makes_the_exit_code_1_and_the_others_are
     errors = {key: FACTS[key] for key in ("train_error_clean", "val_error", "test_error")}
     monkeypatch.setattr(evaluating, "evaluate", lambda *_: errors)
     monkeypatch.setattr(evaluating, "make_member", lambda *_: (None, {}))
-    monkeypatch.setattr(evaluating, "measure", lambda *_: evaluating.say(word) or {})
+    monkeypatch.setattr(evaluating, "evaluate_and_print", lambda *_: evaluating.say(word) or {})
     add_run(tmp_path, 9)
     assert evaluate(tmp_path, protocol=protocol) == 0
     broken = [add_run(tmp_path, seed) for seed in range(4)]
