@@ -133,7 +133,7 @@ def test_a_fresh_net_is_the_one_that_a_run_begins_with(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs={run}"], "analysis=NAME must be given; there are .*responses, signals"),
+        (["runs={run}"], "analysis=NAME must be given; there are .*responses, shattered, signals"),
         (["analysis=responses"], "runs=PATH, or model=... and data=... for a fresh net, must be given, one of"),
         (["analysis=responses", "runs={run}", "model=cifar_plain"], "must be given, one of them alone"),
         (["analysis=responses", "model=cifar_plain"], "a fresh net needs model=... and data=..."),
@@ -154,11 +154,23 @@ def test_a_fresh_net_is_the_one_that_a_run_begins_with(
         (["analysis=responses", "runs={run}", "+analysis.net=1"], "analysis.net is set by the lab; leave it out"),
         (
             ["analysis=responses", "runs={run}", "analysis.plot.kind=pie"],
-            "analysis.plot.kind must be one of line, bars",
+            "analysis.plot.kind must be one of line, bars, contour; got 'pie'",
         ),
         (
-            ["analysis=responses", "runs={run}", "+analysis.plot.z=a"],
-            "analysis.plot.z is not a setting here; there are",
+            ["analysis=responses", "runs={run}", "+analysis.plot.z=std"],
+            "analysis.plot.z goes with kind=contour alone, got 'std'",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "analysis.plot.kind=contour"],
+            "analysis.plot.x must be one column where kind=contour, got .'layer', 'rank'",
+        ),
+        (
+            ["analysis=landscape", "runs={run}", "analysis.plot.z=null"],
+            "analysis.plot.z must be the name of a column",
+        ),
+        (
+            ["analysis=responses", "runs={run}", "+analysis.plot.w=a"],
+            "analysis.plot.w is not a setting here; there are",
         ),
         (
             ["analysis=responses", "runs={run}", "analysis.plot.x=3"],
@@ -220,6 +232,17 @@ def test_the_report_draws_every_analysis_and_has_its_numbers(run: Run, tmp_path:
     )
     assert again.analyses == before.analyses
     assert list(again.analyses[0].rows[0]) == list(before.analyses[0].rows[0])
+
+
+def test_the_report_draws_a_landscape_of_each_net(run: Run, tmp_path: Path) -> None:
+    assert analyze(f"runs={run.directory}", "analysis=landscape", "analysis.points=3", "analysis.images=4") == 0
+    written = write_report([run.directory], tmp_path / "report")
+    drawn = (written.parent / "analysis-landscape.svg").read_text()
+    for told in ("landscape; the first seed of each net", "plain-8, seed 0, trained", ">loss<"):
+        assert told in drawn
+    assert len(rows_of(written.parent / "analysis-landscape.csv")) == 9
+    (again,) = read_results([written.parent], read_committed).results
+    assert again.analyses[0].plot["z"] == ["loss"]
 
 
 def test_rows_of_other_weights_are_left_out_with_a_sentence(run: Run, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 from resnet_lab.files import write_atomically
+from resnet_lab.report.contours import MOST_PANELS, Rows, draw_contours
 from resnet_lab.report.figure import MOST_NAMES
 from resnet_lab.report.results import Group, Result, Study
 from resnet_lab.report.style import colour, save
@@ -51,6 +52,15 @@ class Shown(NamedTuple):
         mine = [found for its, _, found in self.of if its is group and found.settings["at"] == at]
         return [{row[x]: row[y] for row in found.rows} for found in mine]
 
+    def first(self) -> list[tuple[str, Rows]]:
+        """What a panel is called, and the rows of its first run, for each net and time of its weights."""
+        found: dict[tuple[str, str], tuple[str, Rows]] = {}
+        for group, result, analysis in self.of:
+            at = analysis.settings["at"]
+            title = f"{group.title}, seed {result.seed}, {TIMES[at]}"
+            found.setdefault((group.name, at), (title, analysis.rows))
+        return list(found.values())
+
 
 def shown(study: Study) -> list[Shown]:
     """The figures, one per analysis and settings."""
@@ -71,7 +81,15 @@ def shown(study: Study) -> list[Shown]:
 
 
 def draw_analysis(study: Study, what: Shown, folder: Path) -> None:
-    """Write its .png, .svg and .csv: a row of panels per y, with a panel per time of the weights and per x."""
+    """Write its .png, .svg and .csv."""
+    figure = draw_contours(what.first(), what.plot) if has_contours(what) else draw_panels(study, what)
+    figure.suptitle(caption(what), fontsize=9, color="0.35")
+    save(figure, folder / what.name)
+    write_atomically(folder / f"{what.name}.csv", rows_csv(what))
+
+
+def draw_panels(study: Study, what: Shown) -> Figure:
+    """A row of panels per y, with a panel per time of the weights and per x."""
     ys, columns = what.plot["y"], list(itertools.product(what.times, what.plot["x"]))
     figure = Figure(figsize=(5.2 * len(columns), 3.6 * len(ys) + 0.8), layout="constrained")
     grid = figure.subplots(len(ys), len(columns), sharey="row", squeeze=False)
@@ -84,9 +102,7 @@ def draw_analysis(study: Study, what: Shown, folder: Path) -> None:
     ]
     ncols = fitting([str(line.get_label()) for line in handles], 5.2 * len(columns))
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
-    figure.suptitle(caption(what), fontsize=9, color="0.35")
-    save(figure, folder / what.name)
-    write_atomically(folder / f"{what.name}.csv", rows_csv(what))
+    return figure
 
 
 def decorate(axes: Axes, what: Shown, title: str, x: str, y: str) -> None:
@@ -153,7 +169,15 @@ def look(study: Study, group: Group) -> dict[str, Any]:
     return {"color": own, "linestyle": styles[alike.index(group) % len(styles)]}
 
 
+def has_contours(what: Shown) -> bool:
+    return bool(what.plot["kind"] == "contour")
+
+
 def caption(what: Shown) -> str:
+    if has_contours(what):
+        shown_of_all = f"{min(len(what.first()), MOST_PANELS)} of {len(what.first())} panels"
+        left_out = f"; {shown_of_all}, all in the CSV" if len(what.first()) > MOST_PANELS else ""
+        return f"{for_figure(what.told)}; the first seed of each net{left_out}"
     x, y = what.plot["x"][0], what.plot["y"][0]
     counts = sorted({len(what.points(group, at, x, y)) for group in what.groups for at in what.times})
     seeds = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +21,10 @@ PLOT: dict[str, Any] = {
     "kind": "line",
     "x": None,
     "y": None,
+    "z": None,  # the height, of contours alone
     "log": False,
 }  # with what is taken where it does not say
-KINDS = ("line", "bars")
+KINDS = ("line", "bars", "contour")
 # Limits on files that somebody else made.
 MOST_BYTES = 1 << 24
 MOST_ROWS, MOST_COLUMNS, MOST_PANELS = 50_000, 50, 12
@@ -38,7 +40,7 @@ class Analysis(NamedTuple):
 
 
 def check_plot(plot: Any) -> dict[str, Any]:
-    """The plot with all that it may say; `x` and `y` as lists.
+    """The plot with all that it may say; `x` and `y` as lists, and `z` where there are contours.
 
     Raises:
         UserError: something of it is not allowed.
@@ -53,14 +55,23 @@ def check_plot(plot: Any) -> dict[str, Any]:
         raise UserError(f"analysis.plot.kind must be one of {', '.join(KINDS)}; got {whole['kind']!r}")
     if not isinstance(whole["log"], bool):
         raise UserError(f"analysis.plot.log must be true or false, got {whole['log']!r}")
-    for axis in ("x", "y"):
+    contours = whole["kind"] == "contour"
+    if whole["z"] is not None and not contours:
+        raise UserError(f"analysis.plot.z goes with kind=contour alone, got {whole['z']!r}")
+    for axis in axes(whole):
         columns = whole[axis] if isinstance(whole[axis], list) else [whole[axis]]
         if not columns or not all(isinstance(column, str) and column for column in columns):
             raise UserError(f"analysis.plot.{axis} must be the name of a column, or a list; got {whole[axis]!r}")
+        if contours and len(columns) > 1:
+            raise UserError(f"analysis.plot.{axis} must be one column where kind=contour, got {columns}")
         whole[axis] = columns
     if len(whole["x"]) * len(whole["y"]) > MOST_PANELS:
         raise UserError(f"analysis.plot has more than {MOST_PANELS} pairs of x and y")
     return whole
+
+
+def axes(plot: dict[str, Any]) -> tuple[str, ...]:
+    return ("x", "y", "z") if plot["kind"] == "contour" else ("x", "y")
 
 
 def check_rows(rows: Any, plot: dict[str, Any]) -> None:
@@ -73,7 +84,7 @@ def check_rows(rows: Any, plot: dict[str, Any]) -> None:
         raise ValueError(f"it has more than {MOST_ROWS} rows or {MOST_COLUMNS} columns")
     if not all(isinstance(value, int | float | str) for row in rows for value in row.values()):
         raise ValueError("a value of a row is neither a number nor text")
-    for axis in ("x", "y"):
+    for axis in axes(plot):
         for column in plot[axis]:
             if column not in rows[0]:
                 raise ValueError(f"plot.{axis}: there is no column {column}; {hint(column, list(rows[0]))}")
@@ -81,6 +92,21 @@ def check_rows(rows: Any, plot: dict[str, Any]) -> None:
         raise ValueError("a value of plot.y is not a number")
     if plot["kind"] == "line" and any(not is_number(row[column]) for row in rows for column in plot["x"]):
         raise ValueError("a value of plot.x is not a number; draw bars")
+    if plot["kind"] == "contour":
+        check_grid(rows, *(plot[axis][0] for axis in axes(plot)))
+
+
+def check_grid(rows: list[dict[str, Any]], x: str, y: str, z: str) -> None:
+    """Raise ValueError unless there is one number `z` at each crossing of a grid, two by two at least."""
+    values = [row[column] for row in rows for column in (x, y)]
+    if not all(is_number(value) and math.isfinite(value) for value in values):
+        raise ValueError("a value of plot.x or plot.y is not a finite number")
+    if any(not is_number(row[z]) for row in rows):
+        raise ValueError("a value of plot.z is not a number")
+    wide, high = (len({row[column] for row in rows}) for column in (x, y))
+    places = {(row[x], row[y]) for row in rows}
+    if not len(places) == len(rows) == wide * high or min(wide, high) < 2:
+        raise ValueError("its rows are not a grid over plot.x and plot.y, with one row at each crossing")
 
 
 def read_analyses(run: Run, record: dict[str, Any]) -> tuple[list[Analysis], str]:
