@@ -16,7 +16,7 @@ from resnet_lab.analyses.measured import Moments
 from resnet_lab.checks import UserError
 from resnet_lab.config.blocks import FACTS
 from resnet_lab.config.build import parameters
-from resnet_lab.models import preact_resnet_cifar, resnet_cifar, resnet_imagenet
+from resnet_lab.models import highway, preact_resnet_cifar, resnet_cifar, resnet_imagenet
 
 
 def times(factor: float, kernel: int = 3) -> nn.Conv2d:
@@ -136,7 +136,7 @@ def test_inputs_behind_dead_relus_are_counted() -> None:
 
 @pytest.mark.parametrize("name", analyses.__all__)
 def test_an_analysis_leaves_everything_as_it_was(name: str) -> None:
-    net = trained(resnet_cifar(8, "A", width=4)).train()
+    net = trained(highway(7, width=4) if name == "gates" else resnet_cifar(8, "A", width=4)).train()
     before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     analysis: Callable[..., Any] = getattr(analyses, name)
     state = torch.get_rng_state()

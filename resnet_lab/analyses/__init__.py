@@ -6,6 +6,7 @@ were, and draws random numbers from a generator of its own. A YAML in conf/analy
 """
 
 from resnet_lab.analyses.additions import addition_grows, gradient_identity
+from resnet_lab.analyses.gates import gates
 from resnet_lab.analyses.landscape import landscape
 from resnet_lab.analyses.lesions import lesion, lesions
 from resnet_lab.analyses.paths import paths
@@ -15,6 +16,7 @@ from resnet_lab.analyses.signals import signals
 
 __all__ = [
     "addition_grows",
+    "gates",
     "gradient_identity",
     "landscape",
     "lesion",

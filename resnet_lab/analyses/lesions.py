@@ -1,13 +1,12 @@
 """What a net loses with a block (Veit, Wilber and Belongie, 2016, Section 4)."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from resnet_lab.analyses.inside_blocks import blocks_with_f, take_out
-from resnet_lab.analyses.measured import Rows, evaluated
+from resnet_lab.analyses.measured import Rows, error_of, evaluated
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.data import ImageData
 
@@ -93,12 +92,7 @@ def removable(net: nn.Module, data: ImageData) -> list[tuple[int, str]]:
 
 def error_without(net: nn.Module, names: Sequence[str], data: ImageData, part: str, images: int) -> float:
     """The error in percent with these blocks taken out."""
-    changed = copy.deepcopy(net).eval()
+    changed = evaluated(net)
     for name in names:
         take_out(blocks_with_f(changed)[name])
-    wrong, total = 0, 0
-    with torch.no_grad():
-        for pixels, labels in data.batches(part, images=images):
-            wrong += int((changed(pixels).argmax(1) != labels).sum())
-            total += len(labels)
-    return 100 * wrong / total
+    return error_of(changed, data, part, images)

@@ -1,4 +1,4 @@
-"""What analyses share: copies of a net that may be changed, its convolutions, and moments over batches."""
+"""What analyses share: copies of a net that may be changed, their convolutions and error, moments over batches."""
 
 import copy
 import math
@@ -61,3 +61,13 @@ def convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:
     """Its convolutions by name, those of shortcuts left out."""
     found = {name: layer for name, layer in layers(net).items() if isinstance(layer, nn.Conv2d)}
     return {name: layer for name, layer in found.items() if "shortcut" not in name.split(".")}
+
+
+def error_of(net: nn.Module, data: ImageData, part: str, images: int) -> float:
+    """The error in percent of the net in its present mode."""
+    wrong, total = 0, 0
+    with torch.no_grad():
+        for pixels, labels in data.batches(part, images=images):
+            wrong += int((net(pixels).argmax(1) != labels).sum())
+            total += len(labels)
+    return 100 * wrong / total
