@@ -150,6 +150,8 @@ def test_the_final_training_error_is_taken_on_as_many_images_as_asked_for(
     evaluated = resnet_lab("eval", "runs=outputs")
     assert evaluated.returncode == 0, evaluated.stdout + evaluated.stderr
     assert ("train_error_clean" in evaluated.stdout) == (of is not None)
+    assert resnet_lab("report", "outputs").returncode == 0
+    assert "1 completed" in (tmp_path / "outputs/report.md").read_text()
 
 
 def test_stored_weights_give_the_recorded_errors(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
