@@ -55,6 +55,17 @@ def test_of_a_record_without_a_command_it_is_the_differences(composed: Composed,
     assert again["run_dir"] == config["run_dir"]
 
 
+@pytest.mark.parametrize("typed", [True, False])
+def test_the_line_of_a_run_that_a_sweep_analyzed_is_a_single_run(composed: Composed, typed: bool) -> None:
+    words = ["experiment=[signals,smoke]", "model.depth=20"]
+    config = composed(*words)
+    assert config["analyses"] == ["signals"]
+    line = command_line({"config": config} | ({"command": words} if typed else {}))
+    again = made_by(line)
+    assert run_differences(config, again) == []
+    assert again["analyses"] == []
+
+
 def test_a_command_that_gives_another_run_is_not_taken(composed: Composed) -> None:
     config = composed(*TINY)
     assert run_differences(config, made_by(command_line({"config": config, "command": ["model.depth=14"]}))) == []

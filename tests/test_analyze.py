@@ -328,7 +328,7 @@ def test_a_sweep_analyzes_its_runs_before_it_reports(resnet_lab: Call, tmp_path:
     ("words", "message"),
     [
         (("-m", "seed=0,1", "analyses=[respones]"), "analyses: analysis=respones is not there; did you mean"),
-        (("analyses=[responses]",), "analyses belong to a sweep: add -m"),
+        (("analyses=[responses]",), "analyses belong to a sweep by hydra/launcher=pool or slurm: add -m"),
         (("-m", "seed=0,1", "analyses=responses"), "analyses must be a list of names in conf/analysis"),
     ],
 )
@@ -339,3 +339,10 @@ def test_analyses_that_cannot_be_made_are_refused_first(
     assert ended.returncode == 1
     assert message in ended.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+def test_another_launcher_leaves_no_analysis_out_in_silence(resnet_lab: Call, tmp_path: Path) -> None:
+    ended = resnet_lab("train", *TINY, "-m", "hydra/launcher=basic", "seed=0,1", "analyses=[responses]")
+    assert ended.returncode == 1
+    assert "analyses belong to a sweep by hydra/launcher=pool or slurm" in ended.stderr
+    assert not list(tmp_path.rglob("record.json"))  # Hydra's own file is there already

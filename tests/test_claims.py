@@ -75,6 +75,7 @@ def test_a_number_to_compare_with() -> None:
 @pytest.mark.parametrize(
     ("claim", "reason"),
     [
+        (WORSE | {"of": {"model.depth": 10**400}}, "There is no net with model.depth 1"),
         (WORSE | {"of": {"model.depth": 44}}, "There is no net with model.depth 44"),
         (WORSE | {"of": PLAIN}, "Several nets have model.shortcut none: plain-20, plain-56"),
         (WORSE | {"of": {"model.depht": 56}}, "There is no net with model.depht 56"),
@@ -136,6 +137,19 @@ def test_numbers_from_an_analysis() -> None:
     assert growth([100, 10, 1]) == pytest.approx(-1)
 
 
+@pytest.mark.parametrize("value", ["conv1", float("nan"), float("inf")])
+def test_what_is_not_a_number_decides_nothing(value: Any) -> None:
+    analyses = [Analysis("signals", {"at": "last"}, {}, [{"layer": 1, "norm": 1.0}, {"layer": 2, "norm": value}])]
+    measure = {"signals": {"at": "last", "column": "norm", "take": "mean"}}
+    found, effect = outcome(WORSE | {"measure": measure, "than": 1}, NETS, analyses=analyses)
+    assert (found, effect) == ("undecided", "Norm of signals is not a finite number in every row.")
+
+
+def test_words_have_no_order() -> None:
+    rising = {"say": "it rises", "measure": "train_error", "over": "model.shortcut", "is": "rising"}
+    assert outcome(rising, NETS) == ("undecided", "Model.shortcut is not a number, and has no order.")
+
+
 def test_claims_are_the_verdict() -> None:
     first, sentence, *_ = verdict(study(WORSE | {"than": 7}, NETS))
     assert first == "Of 1 claim: 1 shown."
@@ -154,6 +168,8 @@ def test_claims_are_the_verdict() -> None:
         ({"of": 56}, "a.of must be settings of nets"),
         ({"says": "x"}, "a.says is not a setting here; did you mean"),
         ({"say": ""}, "a.say must be a sentence"),
+        ({"than": 10**400}, "a.than must be settings of nets"),
+        ({"by": 10**400}, "a.by must be a number"),
         ({"over": "model.depth", "is": "rising", "by": 1}, "a.over must be one setting"),
     ],
 )

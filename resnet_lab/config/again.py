@@ -23,7 +23,7 @@ FOLDER = "--config-dir="
 SEARCHPATH = "hydra.searchpath="
 GROUPS = ("model", "data", "optimizer", "schedule", "trainer")
 # They follow from the rest, or say nothing of the run.
-UNSAID = ("run_dir", "run_name", "force")
+UNSAID = ("run_dir", "run_name", "force", "analyses")
 # Text that Hydra takes for itself without quotes, and for nothing else than text.
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 
@@ -80,7 +80,8 @@ def composed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
         with initialize_config_dir(CONF, version_base="1.3"):
             cfg = compose("train", [*extra, *overrides], return_hydra_config=True)
         mode = [] if cfg.hydra.mode in (None, RunMode.RUN) else ["hydra.mode=RUN"]
-        return [*words, *mode], freeze(cfg)
+        alone = ["analyses=[]"] if cfg.analyses else []  # which belong to a sweep
+        return [*words, *mode, *alone], freeze(cfg)
     except CompactHydraException as error:
         raise UserError(sentence(error)) from error
 

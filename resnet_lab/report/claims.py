@@ -24,6 +24,7 @@ from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine
 from resnet_lab.report.results import Curve, Group, Result, Study
 from resnet_lab.runs.claims import ITERATIONS, Claim, Measure, read_claims
 from resnet_lab.runs.identity import sanitize
+from resnet_lab.runs.validity import is_number
 
 LEVEL = (1 - CONFIDENCE) / 2
 OUTCOMES = ("shown", "not shown", "undecided")
@@ -145,6 +146,8 @@ def trend(study: Study, claim: Claim) -> tuple[str, str]:
     found = [(group.settings[claim.over], values_of(group, claim.measure)) for group in fitting(study, claim)]
     xs = [x for x, values in found for _ in values.found]
     ys = [y for _, values in found for y in values.found]
+    if not all(is_number(x) for x in xs):
+        raise Unclear(f"{claim.over} is not a number, and has no order")
     if len(set(xs)) < 3:
         raise Unclear(f"there are fewer than three values of {claim.over} to see a trend in")
     tau, chance = (float(value) for value in kendalltau(xs, ys, alternative="greater"))
@@ -223,7 +226,10 @@ def taken(run: Result, measure: Measure) -> float:
         )
     if measure.column not in rows[0][0]:
         raise Unclear(f"{measure.name} has no column {measure.column}")
-    return TAKE[measure.take]([float(row[measure.column]) for row in rows[0]])
+    values = [row[measure.column] for row in rows[0]]
+    if not all(is_number(value) and math.isfinite(value) for value in values):
+        raise Unclear(f"{measure.column} of {measure.name} is not a finite number in every row")
+    return TAKE[measure.take](values)
 
 
 def growth(values: Sequence[float]) -> float:

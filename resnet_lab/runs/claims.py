@@ -23,8 +23,8 @@ With `over: model.depth` the claim is about all nets that `of` fits, in the orde
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError, hint
+from resnet_lab.runs.validity import ERRORS, is_number
 
-ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
 ITERATIONS = "iterations_below"
 TAKE = ("mean", "median", "least", "most", "first", "last", "growth")
 IS = ("more", "less", "alike")
@@ -123,7 +123,3 @@ def read_measure(measure: Any, where: str) -> Measure:
     if settings["take"] not in TAKE or not all(isinstance(value, str) for value in settings.values()):
         raise UserError(f"{where}.{name}.take must be one of {', '.join(TAKE)}; got {settings['take']!r}")
     return Measure(str(name), **settings)
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

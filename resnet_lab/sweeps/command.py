@@ -22,8 +22,11 @@ from resnet_lab.sweeps.launcher import register_launchers
 
 def _task(cfg: DictConfig) -> float | None:
     config = freeze(cfg)
-    if config["analyses"] and HydraConfig.get().mode == RunMode.RUN:
-        raise UserError("analyses belong to a sweep: add -m, or call resnet-lab-analyze once the run is complete")
+    if config["analyses"]:  # the launchers of ours, which make them, do not come here
+        raise UserError(
+            "analyses belong to a sweep by hydra/launcher=pool or slurm: add -m, or take analyses=[] and call "
+            "resnet-lab-analyze once the run is complete"
+        )
     run = wait_for_first_process(config) if rank() else None
     with held():  # from the first word in the record on, the run itself answers for its end
         run = run if rank() else prepare(config, typed())
