@@ -1,13 +1,16 @@
 """`resnet-lab-analyze`: look inside stored nets, or a fresh one; rows go beside the record."""
 
 import csv
+import functools
 import hashlib
+import inspect
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,12 +25,20 @@ from resnet_lab.files import unusable, write_atomically
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, hash_of_run, sanitize
 from resnet_lab.runs.noted import entries, note_analysis
+from resnet_lab.runs.processes import CORES
 from resnet_lab.runs.quiet import silence
 from resnet_lab.runs.rows import AT, FOLDER, NAME, check_plot, check_rows, is_of, is_there
-from resnet_lab.runs.signals import PARENT, end_with_parent, handle_signals, leave
+from resnet_lab.runs.side_by_side import side_by_side
+from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, end, end_with_parent, handle_signals
+from resnet_lab.runs.unfinished import unfinished
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from resnet_lab.evaluation.stored import Subject
+
+
+AGAIN = "the same command resumes"
 
 
 class Asked(NamedTuple):
@@ -70,8 +81,22 @@ def perform(config: dict[str, Any], name: str | None = None) -> int:
             )
     found, whole = chosen(config["runs"])
     complete = fit_to_evaluate(found, config["runs"])
-    outcomes = [analyze_run(stored, asked, config["force"]) for stored in complete]
+    outcomes = each_of(
+        complete, functools.partial(analyze_run, asked=asked, force=config["force"]), config["jobs"]
+    )
     return 0 if all(outcomes) and whole and len(complete) == len(found) else 1
+
+
+def each_of(complete: list[Stored], analyzed: Callable[[Stored], bool], jobs: int | None) -> list[bool]:
+    """Whether each went well; several at once, each on its share of the cores."""
+    processes = min(jobs or CORES, len(complete))
+    if processes < 2:
+        return [analyzed(stored) for stored in complete]
+    import torch  # before the processes are forked, so that they share it
+
+    silence()
+    threads = max(1, torch.get_num_threads() // processes)
+    return side_by_side(analyzed, complete, processes, functools.partial(torch.set_num_threads, threads))
 
 
 def asked_for(block: Any, name: str | None) -> Asked:
@@ -126,22 +151,28 @@ def write(stored: Stored, asked: Asked, at: str) -> None:
 
     last = at == "last"
     subject = open_run(stored.checkpoint if last else stored.run.directory, "last" if last else "initialization")
-    text = as_csv(rows_of(function, subject, asked))
+    wanted = last and "initial" in inspect.signature(function).parameters
+    initial = open_run(stored.run.directory, "initialization").net if wanted else None
+    of = {
+        "settings": asked.settings(at),
+        "run": hash_of_run(subject.config),
+        "iteration": subject.iteration,
+        "weights": subject.digest,
+    }
     folder = stored.run.directory / FOLDER
+    path = folder / asked.file(at)
     try:
         if folder.is_symlink():
             raise UserError(f"{folder} is a symbolic link; remove it")
         folder.mkdir(exist_ok=True)
-        write_atomically(folder / asked.file(at), text)
+        with unfinished(path.with_name(f".{path.stem}.unfinished"), of) as (before, keep):
+            text = as_csv(rows_of(function, subject, asked, initial, before, keep))
+            write_atomically(path, text)
     except OSError as error:
         raise unusable(folder, error) from error
-    entry = {
+    entry = of | {
         "analysis": asked.name,
-        "settings": asked.settings(at),
         "plot": asked.plot,
-        "run": hash_of_run(subject.config),
-        "iteration": subject.iteration,
-        "weights": subject.digest,
         "file": asked.file(at),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
@@ -179,14 +210,27 @@ def opened(asked: Asked) -> Callable[..., Any]:
     return analysis_of(asked.block)
 
 
-def rows_of(function: Callable[..., Any], subject: "Subject", asked: Asked) -> list[dict[str, Any]]:
+def rows_of(
+    function: Callable[..., Any],
+    subject: "Subject",
+    asked: Asked,
+    initial: "nn.Module | None" = None,
+    before: Sequence[dict[str, Any]] = (),
+    keep: Callable[..., list[dict[str, Any]]] = list,
+) -> list[dict[str, Any]]:
     """What the function returns for the net and its data, checked.
+
+    A function with an argument `initial` is given the net with the weights that its run began with, one with an
+    argument `done` the rows that it yielded before it was interrupted.
 
     Raises:
         UserError: a setting is out of its range, or what it returns is not rows.
     """
+    more = {"initial": initial, "done": before}
+    taken = inspect.signature(function).parameters
     try:
-        rows: list[dict[str, Any]] = function(net=subject.net, data=subject.data)
+        rows = function(net=subject.net, data=subject.data, **{k: v for k, v in more.items() if k in taken})
+        rows = keep(rows) if "done" in taken else rows
         check_rows(rows, asked.plot)
     except ValueError as error:
         raise UserError(f"analysis {asked.name}: {error}") from error
@@ -201,9 +245,14 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
+def interrupted(number: int, frame: FrameType | None) -> None:
+    os.write(sys.stderr.fileno(), f"resnet-lab-analyze: {signal.Signals(number).name}; {AGAIN}\n".encode())
+    end(EXIT_INTERRUPTED)
+
+
 def main() -> None:
+    handle_signals(interrupted)
     if PARENT in os.environ:  # a sweep's, which analyzes at its end
-        handle_signals(leave)
         end_with_parent(signal.SIGTERM, int(os.environ[PARENT]))
     run_hydra(_task, "analyze")
 

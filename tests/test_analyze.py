@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from resnet_lab.report.results import read_results, read_run
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.noted import entries
+from resnet_lab.runs.processes import python
 from resnet_lab.runs.sealed import digest_of
 from resnet_lab.runs.start import prepare
 from resnet_lab.runs.worker import execute
@@ -38,7 +40,7 @@ NET = [
 def analyze(*overrides: str) -> int:
     """`resnet-lab-analyze OVERRIDES`, in this process."""
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = resolved(compose("analyze", list(overrides)), "analyze")
+        config = resolved(compose("analyze", ["jobs=1", *overrides]), "analyze")
     return perform(config)
 
 
@@ -133,7 +135,7 @@ def test_a_fresh_net_is_the_one_that_a_run_begins_with(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs={run}"], "analysis=NAME must be given; there are .*responses, shattered, signals"),
+        (["runs={run}"], "analysis=NAME must be given; there are .*paths, responses, roughness"),
         (["analysis=responses"], "runs=PATH, or model=... and data=... for a fresh net, must be given, one of"),
         (["analysis=responses", "runs={run}", "model=cifar_plain"], "must be given, one of them alone"),
         (["analysis=responses", "model=cifar_plain"], "a fresh net needs model=... and data=..."),
@@ -346,3 +348,67 @@ def test_another_launcher_leaves_no_analysis_out_in_silence(resnet_lab: Call, tm
     assert ended.returncode == 1
     assert "analyses belong to a sweep by hydra/launcher=pool or slurm" in ended.stderr
     assert not list(tmp_path.rglob("record.json"))  # Hydra's own file is there already
+
+
+def test_a_plane_that_was_killed_is_resumed_where_it_was(run: Run) -> None:
+    words = [f"runs={run.directory}", "analysis=landscape", "analysis.images=20", "analysis.points=33"]
+    process = subprocess.Popen(python("resnet_lab.analyze", *words), stdout=subprocess.DEVNULL)
+    folder = run.directory / "analyses"
+    deadline = time.monotonic() + 60
+    while not any(len(path.read_text().splitlines()) > 20 for path in folder.glob(".*.unfinished")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    (path,) = folder.glob(".*.unfinished")
+    kept = [json.loads(line) for line in path.read_text().splitlines()[1:-1]]
+    assert 10 < len(kept) < 33 * 33
+    # a row that no net has: only a resumed analysis can have it
+    marked = [json.dumps(row | {"loss": 12345.0}) for row in kept]
+    path.write_text("\n".join([path.read_text().splitlines()[0], *marked]) + "\n")
+    assert analyze(*words) == 0
+    (written,) = files(run)
+    rows = rows_of(written)
+    assert [row["loss"] == "12345.0" for row in rows] == [number < len(kept) for number in range(33 * 33)]
+
+
+def test_what_is_kept_of_other_weights_is_not_resumed(run: Run) -> None:
+    folder = run.directory / "analyses"
+    folder.mkdir()
+    words = [f"runs={run.directory}", "analysis=landscape", "analysis.images=20", "analysis.points=3"]
+    assert analyze(*words) == 0
+    (written,) = files(run)
+    row = dict.fromkeys(rows_of(written)[0], 1.0)
+    (folder / f".{written.stem}.unfinished").write_text('{"weights": "other"}\n' + json.dumps(row) + "\n")
+    assert analyze(*words, "force=true") == 0
+    assert files(run) == [written]
+    assert rows_of(written)[0]["loss"] != "1.0"
+
+
+def test_runs_are_analyzed_side_by_side_as_one_after_the_other(resnet_lab: Call, run: Run, tmp_path: Path) -> None:
+    words = ("analysis=responses", "analysis.images=20")
+    assert analyze(f"runs={run.directory}", *words) == 0
+    expected = [path.read_text() for path in files(run)]
+    for seed in (1, 2):
+        shutil.copytree(run.directory, run.directory.with_name(f"seed{seed}"))
+    done = resnet_lab("analyze", f"runs={run.directory.parent}", *words, "jobs=2", "force=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": written") == 3
+    for path in run.directory.parent.glob("seed*"):
+        assert [file.read_text() for file in files(Run(path))] == expected
+
+
+def test_a_line_from_the_first_weights_to_the_last(run: Run) -> None:
+    words = [f"runs={run.directory}", "analysis=interpolation", "analysis.images=20", "analysis.points=3"]
+    assert analyze(*words) == 0
+    (path,) = files(run)
+    assert [row["share"] for row in rows_of(path)] == ["0.0", "0.5", "1.0"]
+    with pytest.raises(UserError, match="give runs=PATH"):
+        analyze("analysis=interpolation", *NET)
+    with pytest.raises(UserError, match=r"analysis.initial is set by the lab; leave it out"):
+        analyze(f"runs={run.directory}", "analysis=interpolation", "+analysis.initial=1", "force=true")
+
+
+def test_jobs_are_a_positive_number() -> None:
+    with pytest.raises(UserError, match="jobs must be a positive integer, got 0"):
+        analyze("runs=.", "analysis=responses", "jobs=0")

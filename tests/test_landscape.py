@@ -15,7 +15,7 @@ from resnet_lab.models import resnet_cifar
 
 def test_the_middle_is_the_net_in_evaluation_mode() -> None:
     net, data = trained(resnet_cifar(8, "B", width=4)), random_pictures()
-    rows = landscape(net, data, images=12, points=3)  # type: ignore[arg-type]
+    rows = list(landscape(net, data, images=12, points=3))  # type: ignore[arg-type]
     assert [(row["x"], row["y"]) for row in rows] == [(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     logits = net.eval()(data.images[:12])
     assert rows[4]["loss"] == pytest.approx(float(F.cross_entropy(logits, data.labels[:12]).detach()))

@@ -52,6 +52,7 @@ def test_a_net_of_two_blocks_by_hand() -> None:
     assert [row["paths"] for row in (none, one, both)] == pytest.approx([0, math.log10(2), 0])
     assert [row["gradient_norm"] for row in (none, one, both)] == pytest.approx([norm, 2.5 * norm, 6 * norm])
     assert [row["share"] for row in (none, one, both)] == pytest.approx([100 / 12, 500 / 12, 600 / 12])
+    assert [row["length"] for row in (none, one, both)] == pytest.approx([(500 / 12 + 2 * 600 / 12) / 2] * 3)
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])

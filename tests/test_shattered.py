@@ -6,7 +6,7 @@ from samples import random_pictures, trained
 from torch import nn
 
 from resnet_lab.analyses import shattered
-from resnet_lab.analyses.shattered import autocorrelation
+from resnet_lab.analyses.shattered import autocorrelation, half_length
 from resnet_lab.checks import UserError
 from resnet_lab.models import resnet_cifar
 
@@ -28,10 +28,16 @@ def test_a_known_series() -> None:
     assert found.tolist() == pytest.approx([1, -3 / 4, 2 / 4, -1 / 4])
 
 
+def test_where_a_correlation_falls_to_one_half() -> None:
+    assert half_length([1, 0, 0]) == 0.5
+    assert half_length([1, 0.75, 0.25, 0.6]) == 1.5
+    assert half_length([1, 0.9, 0.8]) == 2
+
+
 def test_the_gradient_of_a_linear_net_is_as_alike_at_any_lag() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))
     rows = shattered(net, random_pictures(), points=64)  # type: ignore[arg-type]
-    assert rows == [{"lag": lag, "autocorrelation": 1.0} for lag in range(17)]
+    assert rows == [{"lag": lag, "autocorrelation": 1.0, "length": 16.0} for lag in range(17)]
 
 
 def test_a_gradient_that_grows_along_the_line_is_a_ramp() -> None:

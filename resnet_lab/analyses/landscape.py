@@ -1,17 +1,25 @@
 """The training loss on a plane around the weights (Li et al., 2018)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_lab.analyses.measured import Rows, evaluated
+from resnet_lab.analyses.measured import evaluated
 from resnet_lab.checks import check_at_least, check_positive
 from resnet_lab.data import ImageData
 
 
-def landscape(net: nn.Module, data: ImageData, part: str = "train", images: int = 500, points: int = 21) -> Rows:
+def landscape(
+    net: nn.Module,
+    data: ImageData,
+    part: str = "train",
+    images: int = 500,
+    points: int = 21,
+    done: Sequence[dict[str, Any]] = (),
+) -> Iterator[dict[str, Any]]:
     """The loss at weights + x d + y e, for x and y from -1 to 1, and random directions d and e.
 
     The directions are Gaussian, each filter of theirs scaled to the norm of the filter of the net in its place. As
@@ -23,9 +31,10 @@ def landscape(net: nn.Module, data: ImageData, part: str = "train", images: int 
         part: train, val or test.
         images: at most so many of them, the same at all points, evenly spaced over the part, not augmented.
         points: along each axis, evenly spaced; the weights themselves are among them where the number is odd.
+        done: the rows that there are of this plane already, in their order.
 
-    Returns:
-        One row per point: `x`, `y`, `loss`, the mean cross-entropy, and `error` in percent.
+    Yields:
+        One row per point that is left: `x`, `y`, `loss`, the mean cross-entropy, and `error` in percent.
 
     Raises:
         ValueError: there is no such part, `images` is not a positive integer, or `points` not one from 2.
@@ -35,14 +44,22 @@ def landscape(net: nn.Module, data: ImageData, part: str = "train", images: int 
     batches = list(data.batches(part, images=images))
     generator = torch.Generator().manual_seed(0)
     along_x, along_y = direction(net, generator), direction(net, generator)
-    middle, moved = evaluated(net), evaluated(net)
+    middle = evaluated(net)
     places = [2 * number / (points - 1) - 1 for number in range(points)]
-    rows: Rows = []
-    for y in places:
-        for x in places:
-            move(moved, middle, [x * d + y * e for d, e in zip(along_x, along_y, strict=True)])
-            rows.append({"x": x, "y": y, **measured_on(moved, batches)})
-    return rows
+    crossings = [(x, y) for y in places for x in places]
+    return survey(middle, (along_x, along_y), crossings[len(done) :], batches)
+
+
+def survey(
+    middle: nn.Module,
+    directions: tuple[list[Tensor], list[Tensor]],
+    crossings: Sequence[tuple[float, float]],
+    batches: Sequence[tuple[Tensor, Tensor]],
+) -> Iterator[dict[str, Any]]:
+    moved = evaluated(middle)
+    for x, y in crossings:
+        move(moved, middle, [x * d + y * e for d, e in zip(*directions, strict=True)])
+        yield {"x": x, "y": y, **measured_on(moved, batches)}
 
 
 def direction(net: nn.Module, generator: torch.Generator) -> list[Tensor]:

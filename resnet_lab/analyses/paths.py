@@ -34,6 +34,8 @@ def paths(net: nn.Module, data: ImageData, part: str = "train", images: int = 64
         One row per k: `blocks` (k, from 0 to n), `paths`, the logarithm to base 10 of how many there are,
         `gradient_norm`, the mean over the paths that were taken, and `share`, in percent, of `gradient_norm` times
         the number of paths in the sum of that over all k. Paths cancel, so the sum exceeds the norm of the whole.
+        `length`, the same in all rows, is the mean of k by these shares, in percent of n; if all paths carried as
+        much it would be 50.
 
     Raises:
         UserError: the net has no residual block, or a plain one.
@@ -50,9 +52,11 @@ def paths(net: nn.Module, data: ImageData, part: str = "train", images: int = 64
     numbers = range(len(watched) + 1)
     counts = [math.log10(math.comb(len(watched), k)) for k in numbers]
     norms = [mean_norm(loss, watched, added, chosen(len(watched), k, draws, generator)) for k in numbers]
+    parts = shares(counts, norms)
+    length = sum(k * share for k, share in zip(numbers, parts, strict=True)) / len(watched)
     return [
-        {"blocks": k, "paths": count, "gradient_norm": norm, "share": share}
-        for k, count, norm, share in zip(numbers, counts, norms, shares(counts, norms), strict=True)
+        {"blocks": k, "paths": count, "gradient_norm": norm, "share": share, "length": length}
+        for k, count, norm, share in zip(numbers, counts, norms, parts, strict=True)
     ]
 
 

@@ -1,5 +1,8 @@
 """Whether the gradient at the input changes like white noise from image to image (Balduzzi et al., 2017)."""
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +33,8 @@ def shattered(net: nn.Module, data: ImageData, part: str = "train", lines: int =
         points: evenly spaced on each line, its ends among them.
 
     Returns:
-        One row per lag: `lag` in steps between points (from 0), and `autocorrelation`, the mean over the lines.
+        One row per lag: `lag` in steps between points (from 0), `autocorrelation`, the mean over the lines, and
+        `length`, the same in all rows: the lag at which that falls to one half, or the largest if it does not.
 
     Raises:
         UserError: the part has fewer images than the lines have ends.
@@ -49,7 +53,16 @@ def shattered(net: nn.Module, data: ImageData, part: str = "train", lines: int =
         for start, end in zip(ends[::2], ends[1::2], strict=True)
     ]
     means = torch.stack(found).mean(0)[: points // 4 + 1].tolist()
-    return [{"lag": lag, "autocorrelation": mean} for lag, mean in enumerate(means)]
+    length = half_length(means)
+    return [{"lag": lag, "autocorrelation": mean, "length": length} for lag, mean in enumerate(means)]
+
+
+def half_length(correlations: Sequence[float]) -> float:
+    """The lag at which they first fall to one half, straight between lags; the last lag where they do not."""
+    for lag, (before, after) in enumerate(itertools.pairwise(correlations)):
+        if after <= 0.5:
+            return lag + (before - 0.5) / (before - after)
+    return float(len(correlations) - 1)
 
 
 def line(start: Tensor, end: Tensor, points: int) -> Tensor:

@@ -13,7 +13,7 @@ FACTS = {
     "data": {"seed"},
     "optimizer": {"params"},
     "schedule": {"optimizer"},
-    "analysis": {"net", "data"},
+    "analysis": {"net", "data", "initial", "done"},
 }
 # What is for the lab, and not for the constructor.
 OWN_KEYS = {"analysis": ("_target_", "at", "plot")}

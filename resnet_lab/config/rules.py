@@ -220,6 +220,7 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     "eval": {"ensemble": SWITCH, **TRAINER},
     "analyze": {
+        "jobs": COUNT_OR_NULL,
         "seed": Rule(lambda value: value is None or SEED.allows(value), f"null or {SEED.allowed}"),
         "force": SWITCH,
         "output": Rule(lambda value: value is None or is_text(value), "null or a file"),
