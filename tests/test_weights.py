@@ -356,8 +356,8 @@ def changed(**changes: Tensor | None) -> Callable[[State], State]:
     [
         (
             changed(fc__weight=torch.zeros(1000, 16), fc__bias=torch.zeros(1000)),
-            r"the file has 1000 classes, the net 10 \(choose data with 1000 classes\): "
-            r"fc.weight has shape \(1000, 16\), the net's \(10, 16\); fc.bias has shape \(1000,\), the net's",
+            r"the file has 1000 classes, the net 10 \(choose data with 1000 classes or, to train it on, "
+            r"weights_head=new\): fc.weight has shape \(1000, 16\), the net's \(10, 16\)",
         ),
         (
             changed(conv1__weight=torch.zeros(4, 1, 3, 3)),

@@ -12,7 +12,7 @@ from resnet_lab.checks import UserError, check_safe, hint
 from resnet_lab.config.blocks import check_blocks
 from resnet_lab.config.rules import check_run_dir, check_values, is_integer, items
 from resnet_lab.config.targets import check_names
-from resnet_lab.runs import identity
+from resnet_lab.runs import first_weights, identity
 from resnet_lab.runs.identity import DERIVED, sanitize
 
 # All that a config may read of the environment, which may hold keys and passwords.
@@ -25,7 +25,7 @@ CONF = str(next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path
 
 def register_resolvers() -> None:
     """`${run_name:}`, `${component:name}` of a path, `${fraction:n,a,b}`: a b-th of n, a times, rounded down;
-    and `${oc.env:NAME,default}` for the lab's own variables alone.
+    `${checksum:file}` of weights; and `${oc.env:NAME,default}` for the lab's own variables alone.
     """
 
     def run_name(*, _root_: DictConfig) -> str:
@@ -45,6 +45,7 @@ def register_resolvers() -> None:
         return os.environ.get(name, default)
 
     OmegaConf.register_new_resolver("oc.env", variable, replace=True)
+    OmegaConf.register_new_resolver("checksum", first_weights.checksum_where_there, replace=True)
     OmegaConf.register_new_resolver("component", sanitize, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("fraction", fraction, replace=True)
@@ -63,10 +64,12 @@ def freeze(config: DictConfig) -> dict[str, Any]:
     """The whole config, resolved and checked, as plain types; `run_dir` absolute.
 
     Raises:
-        UserError: as `resolved`; or another run_dir than the other keys lead to.
+        UserError: as `resolved`; or another run_dir than the other keys lead to; or weights that are not there.
     """
     frozen = resolved(config, "train")
     check_run_dir(frozen)
+    first_weights.check(frozen)
+    frozen["weights"] = first_weights.absolute(frozen["weights"])
     frozen["run_dir"] = os.path.abspath(frozen["run_dir"])
     return frozen
 

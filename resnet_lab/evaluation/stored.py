@@ -17,6 +17,7 @@ from resnet_lab.runs.sealed import digest_of
 from resnet_lab.training.checkpoint import is_of, newest_whole, read_checkpoint
 from resnet_lab.training.job import build_net
 from resnet_lab.weights.files import load_weights
+from resnet_lab.weights.start import start_from
 
 AT = ("last", "initialization")
 
@@ -52,7 +53,9 @@ def open_run(path: Path, at: str = "last") -> Subject:
     run = run_at(path)
     record = run.record()
     if at == "initialization":
-        return at_initialization(run, record)
+        subject = at_initialization(run, record)
+        start_from(subject.net, subject.config)
+        return subject
     weights, checkpoint = whole_checkpoint(run, path)
     if not is_of(config_in(run, record), checkpoint):
         raise UserError(f"{weights} does not belong to the config in {run.record_path}")

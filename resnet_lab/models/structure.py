@@ -32,6 +32,15 @@ def stage_of(name: str) -> str:
     return name.partition(".")[0]
 
 
+def heads(net: nn.Module) -> list[str]:
+    """The names of the linear layers that score the classes: the last one of the net, and of each auxiliary
+    classifier."""
+    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    auxiliary = {stage_of(name): name for name in linear if name.startswith("aux")}
+    main = [name for name in linear if name not in auxiliary.values()]
+    return [*auxiliary.values(), *main[-1:]]
+
+
 def elements(net: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yield the elements of a net with its containers opened: the blocks, and the layers outside of them."""
     for name, child in net.named_children():

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_lab.report.numbers import paper_number
 from resnet_lab.report.results import Group, Result
-from resnet_lab.runs.identity import identity
+from resnet_lab.runs.identity import LATER_KEYS, identity
 
 # Settings of a protocol, and the tables whose errors were taken by it; Figure 4's curves are of another one.
 PROTOCOLS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -100,6 +100,7 @@ def is_papers_cifar(result: Result, depth: int) -> bool:
     return (
         result.config.get("iterations") == 64000
         and images == (50000, 10000, True)
+        and not LATER_KEYS.keys() & identity(result.config).keys()
         and all(follows(result.config, block, settings) for block, settings in recipe.items())
     )
 
@@ -126,6 +127,7 @@ def is_papers_imagenet(result: Result, group: Group) -> bool:
         result.config.get("iterations") == 600000
         and (facts.get("train_images"), facts.get("test_images")) == (1281167, 50000)
         and (result.config.get("schedule") or {}).get("_target_") in FALLING
+        and not LATER_KEYS.keys() & identity(result.config).keys()
         and all(follows(result.config, b, s) for b, s in (IMAGENET_RECIPE | {"model": model}).items())
     )
 

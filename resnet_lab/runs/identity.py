@@ -13,7 +13,7 @@ DERIVED = {"hydra", "run_name", "run_dir"}  # from the identity, so no part of i
 EXECUTION = {
     "": {
         *("seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"),
-        "analyses",
+        *("analyses", "weights"),  # of weights the checksum counts, and not where they are
     },
     "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
     "runtime": {"final_train_images"},  # where the rest of it counts, nothing is tested at the end
@@ -30,6 +30,7 @@ LATER = {
         "layers_per_block": 2,
     }
 }
+LATER_KEYS: dict[str, Any] = {"weights_sha256": None, "weights_head": "keep", "freeze": []}
 
 
 def run_name(config: dict[str, Any]) -> str:
@@ -41,7 +42,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that makes it another experiment, whatever the seed and machine."""
     job = job_of(config)
     execution = EXECUTION[""] - ({"runtime"} if job and job.about_runtime else set())
-    kept = {key: value for key, value in config.items() if key not in execution}
+    kept = {key: value for key, value in config.items() if key not in execution and not is_later(key, value)}
     for block in ("data", "trainer", "runtime"):
         if isinstance(kept.get(block), dict):
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
@@ -51,6 +52,11 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
         later = later_settings(kept["model"])
         kept["model"] = {k: v for k, v in kept["model"].items() if k not in later or v != later[k]}
     return kept
+
+
+def is_later(key: str, value: Any) -> bool:
+    """Whether a key is at the value that all runs had before there was the key."""
+    return key in LATER_KEYS and value == LATER_KEYS[key]
 
 
 def later_settings(model: dict[str, Any]) -> dict[str, Any]:

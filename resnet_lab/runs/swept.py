@@ -93,6 +93,8 @@ def word(key: str, among: Sequence[str] = ()) -> str:
     last = key.rpartition(".")[2]
     if last == "_target_":
         return one_line(key.partition(".")[0])
+    if key == "weights_sha256":
+        return "weights"
     alike = [other for other in among if other.rpartition(".")[2] == last]
     return one_line(key if len(alike) > 1 else last.replace("_", " "))
 
@@ -102,6 +104,8 @@ def text(key: str, value: Any) -> str:
     if key.endswith("_target_"):
         name = str(value).rpartition(".")[2]
         return one_line(SCHEDULES.get(name, name) if key.startswith("schedule.") else name)
+    if key == "weights_sha256":
+        return str(value)[:8]
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -17,6 +17,7 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.processes import rank
 from resnet_lab.runs.signals import PARENT, held
 from resnet_lab.runs.start import command, environment, prepare, wait_for_first_process
+from resnet_lab.sweeps.beginning import check_start
 from resnet_lab.sweeps.launcher import register_launchers
 
 
@@ -27,6 +28,8 @@ def _task(cfg: DictConfig) -> float | None:
             "analyses belong to a sweep by hydra/launcher=pool or slurm: add -m, or take analyses=[] and call "
             "resnet-lab-analyze once the run is complete"
         )
+    if not rank():
+        check_start(config)
     run = wait_for_first_process(config) if rank() else None
     with held():  # from the first word in the record on, the run itself answers for its end
         run = run if rank() else prepare(config, typed())

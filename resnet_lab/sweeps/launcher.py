@@ -29,6 +29,7 @@ from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.plan import add_to_plan
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, handle_signals
 from resnet_lab.sweeps.analyses import analyze, asked_for, check_analyses
+from resnet_lab.sweeps.beginning import check_start
 from resnet_lab.sweeps.table import JobsTable
 
 
@@ -96,6 +97,7 @@ class SweepLauncher(Launcher):
         check_distinct(configs)
         for config in configs:
             self.check_devices(config)
+            check_start(config)
         words = [word for config in configs[:1] for word in self.commands.get(config["run_dir"], ())]
         check_analyses(self.hydra_context.config_loader, asked_for(configs), words)
         return configs

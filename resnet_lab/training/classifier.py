@@ -127,7 +127,8 @@ class Classifier(LightningModule):
         return self.net(images)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.net.parameters())
+        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        optimizer = self.make_optimizer(trained)
         schedule = self.make_schedule(optimizer)
         how: dict[str, Any] = {"interval": "step"}
         if isinstance(schedule, Plateau):

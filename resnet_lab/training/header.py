@@ -26,6 +26,8 @@ def header(
     return [
         f"{title(config)}, seed {config['seed']}: {facts['parameters']:,} parameters",
         f"folder: {run.directory}",
+        *([f"weights: {facts['weights']['note']}"] if "weights" in facts else []),
+        *([f"not trained: {', '.join(config['freeze'])}"] if config.get("freeze") else []),
         f"{data['name']}: {data['train_images']:,} training images, {data['val_images']:,} validation images "
         f"({held_out})",
         f"{facts['device']}: {several}{threads}",

@@ -34,6 +34,7 @@ from resnet_lab.training.header import header
 from resnet_lab.training.kernels import kernels
 from resnet_lab.training.tensorboard import RunEvents, hyperparameters
 from resnet_lab.training.watching import Watch
+from resnet_lab.weights.start import freeze, start_from
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     seed_everything(config["seed"], verbose=False)
     data, classifier = build_all(config)
     facts: dict[str, Any] = net_facts(classifier.net, data)
+    facts |= {} if checkpoint else start_from(classifier.net, config)
     log.info("reading the images of %s", type(data).__name__)
     data.prepare()
     trainer = build_trainer(run, config, data, step)
@@ -157,6 +159,7 @@ def build_net(config: dict[str, Any]) -> tuple[ImageData, nn.Module]:
 
 def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) -> Classifier:
     """Build the LightningModule of a network, with optimizer and schedule, compiled if the config says so."""
+    freeze(net, config.get("freeze", ()))
     optimizer = build("optimizer", config["optimizer"])
     schedule = build("schedule", config["schedule"])
     classifier = Classifier(net, optimizer, schedule, data.num_classes)

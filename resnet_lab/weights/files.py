@@ -3,7 +3,7 @@
 import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torchvision.models import VGG, AlexNet, GoogLeNet
 
 from resnet_lab.checks import UserError, check_choice, library
 from resnet_lab.files import check_not_packed, write_atomically
+from resnet_lab.models.structure import heads
 from resnet_lab.runs.sealed import unsealed
 from resnet_lab.weights.names import (
     TO_OURS,
@@ -32,7 +33,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
 
 
-def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
+def load_weights(net: nn.Module, path: Path, padding: str = "both", new_head: bool = False) -> str:
     """Load a file's weights into the net, all or none; return a sentence on how the file was interpreted.
 
     Readable are checkpoints of our runs, safetensors, and whatever `torch.save` wrote from tensors and plain
@@ -40,7 +41,8 @@ def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
     which published CIFAR nets share, some with `linear` and `shortcut`. Published nets of option A put half of the
     zero channels before the others and half after them: `padding="both"` reorders the channels, so that the net
     computes the same function; `end` takes them as they are. Files with our own names are always taken as they
-    are.
+    are. With `new_head` the layers that score the classes keep the weights that the net has, and the file may be
+    for other classes.
 
     Raises:
         UserError: the file cannot be read, holds anything but finite tensors, or does not fit the net.
@@ -53,13 +55,18 @@ def load_weights(net: nn.Module, path: Path, padding: str = "both") -> str:
         found = {name: tensor for name, tensor in found.items() if not re.match(r"aux[12]\.", name)}
         said = ["aux1 and aux2 are left out, because the net has no auxiliary classifiers"]
     foreign = bool(shared_blocks(net)) and "conv1.weight" in found
-    weights = fitted(net, path, found, TO_OURS if foreign else ())
+    rules = TO_OURS if foreign else ()
+    left_out = own_head(net, path) if new_head else set()
+    weights = fitted(
+        net, path, {k: t for k, t in found.items() if renamed(k, rules) not in left_out}, rules, left_out
+    )
     if foreign:
         said += remarks(net, padding)
     if foreign and padding == "both":
         weights = reordered(net, weights)
-    net.load_state_dict(weights)
+    net.load_state_dict(weights, strict=not left_out)
     names = "torchvision's names" if foreign else "the net's own names"
+    said += ["its head is left out, and the net has a new one"] if left_out else []
     return "; ".join([f"{path} has {names}", *said])
 
 
@@ -145,10 +152,15 @@ def checked_tensors(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def fitted(
-    net: nn.Module, path: Path, found: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...]
+    net: nn.Module,
+    path: Path,
+    found: Mapping[str, Tensor],
+    rules: tuple[tuple[str, str], ...],
+    left_out: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Convert the tensors to the net's names, by the rules, and to its types."""
-    own: dict[str, Tensor] = net.state_dict()
+    """Convert the tensors to the net's names, by the rules, and to its types; all but those left out must be
+    there."""
+    own: dict[str, Tensor] = {name: tensor for name, tensor in net.state_dict().items() if name not in left_out}
     file_names = {renamed(key, rules): key for key in found}
     if len(file_names) < len(found):
         twice = min(set(found) - set(file_names.values()))
@@ -158,29 +170,50 @@ def fitted(
     absent = [renamed(key, TO_TORCHVISIONS if rules else ()) for key in own if key not in present]
     problems = listed("missing", absent)
     problems += listed("unexpected", [key for name, key in file_names.items() if name not in own])
-    problems += listed("", misshapen(net, file_names, found), "; ")
+    problems += listed("", misshapen(net, file_names, found, alone=not problems), "; ")
     if problems:
         raise UserError(f"{path} does not fit the net: {'; '.join(problems)}")
     weights = {name: converted(path, key, found[key], own[name]) for name, key in file_names.items()}
     return weights | {key: torch.zeros_like(own[key]) for key in counters}  # old files do not count batches
 
 
-def misshapen(net: nn.Module, file_names: Mapping[str, str], found: Mapping[str, Tensor]) -> list[str]:
-    """The tensors with other shapes than the net's, in words; a wrong number of classes comes first."""
+def misshapen(
+    net: nn.Module, file_names: Mapping[str, str], found: Mapping[str, Tensor], alone: bool
+) -> list[str]:
+    """The tensors with other shapes than the net's, in words; a wrong number of classes comes first, with the
+    remedy if that is `alone` the matter."""
     own = net.state_dict()
-    linear = [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    head = own_names(net, heads(net))
     classes, others = [], []
     for name, key in file_names.items():
         if name not in own or found[key].shape == own[name].shape:
             continue
         theirs, ours = found[key].shape, own[name].shape
         difference = f"{key} has shape {tuple(theirs)}, the net's {tuple(ours)}"
-        if name in linear[-1:] and theirs[1:] == ours[1:]:
-            remedy = f"choose data with {theirs[0]} classes"
-            classes.append(f"the file has {theirs[0]} classes, the net {ours[0]} ({remedy}): {difference}")
+        if name in head and theirs[1:] == ours[1:]:
+            classes.append((theirs[0], ours[0], difference))
         else:
             others.append(difference)
-    return classes + others
+    if classes:
+        new = " or, to train it on, weights_head=new" if alone and not others else ""
+        they, we, difference = classes[0]
+        remedy = f"choose data with {they} classes{new}"
+        return [f"the file has {they} classes, the net {we} ({remedy}): {difference}", *others]
+    return others
+
+
+def own_head(net: nn.Module, path: Path) -> set[str]:
+    """The net's names of what a new head leaves out of a file."""
+    found = own_names(net, heads(net))
+    if not found:
+        raise UserError(
+            f"weights_head=new needs a net with a linear layer for its head, and {path} is for another"
+        )
+    return found
+
+
+def own_names(net: nn.Module, modules: Collection[str]) -> set[str]:
+    return {name for name in net.state_dict() if name.rpartition(".")[0] in modules}
 
 
 def converted(path: Path, name: str, tensor: Tensor, like: Tensor) -> Tensor:

@@ -75,6 +75,8 @@ def reordered(net: nn.Module, weights: Mapping[str, Tensor], back: bool = False)
     if not pads(net):
         return weights
     for name, axis, order in carried_channels(net, weights):
+        if name not in weights:  # a head that is left out
+            continue
         weights[name] = weights[name].index_select(axis, order.argsort() if back else order)
     return weights
 
