@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import re
 import shutil
 import subprocess
 import time
@@ -243,6 +245,15 @@ def test_the_report_draws_a_landscape_of_each_net(run: Run, tmp_path: Path) -> N
     for told in ("landscape; the first seed of each net", "plain-8, seed 0, trained", ">loss<"):
         assert told in drawn
     assert len(rows_of(written.parent / "analysis-landscape.csv")) == 9
+    assert ">loss<" in (written.parent / "analysis-landscape-surface.svg").read_text()
+    page = written.read_text()
+    found = re.search(r'<script id="surfaces" type="application/json">(.*?)</script>', page)
+    assert found is not None
+    ((figure),) = json.loads(found[1])
+    assert (figure["title"], figure["axes"], figure["log"]) == ("landscape", ["x", "y", "loss"], True)
+    rows = rows_of(written.parent / "analysis-landscape.csv")
+    heights = [height for row in figure["surfaces"][0]["heights"] for height in row]
+    assert heights == pytest.approx([math.log10(float(row["loss"])) for row in rows], rel=1e-3)
     (again,) = read_results([written.parent], read_committed).results
     assert again.analyses[0].plot["z"] == ["loss"]
 

@@ -7,6 +7,7 @@ import pytest
 
 from resnet_lab.checks import UserError
 from resnet_lab.report.contours import draw_contours, levels_of, surface
+from resnet_lab.report.surfaces import draw_surfaces
 from resnet_lab.runs.rows import check_plot, check_rows
 
 PLOT = check_plot({"kind": "contour", "x": "a", "y": "b", "z": "height"})
@@ -32,6 +33,7 @@ def test_a_log_scale_leaves_out_what_has_no_logarithm() -> None:
 @pytest.mark.parametrize("height", [7.0, 0.0, -1.0, float("nan"), float("inf"), 1e308])
 def test_a_flat_or_missing_surface_is_drawn_without_a_warning(height: float, log: bool) -> None:
     panels = [("flat", grid(lambda a, b: height)), ("other", grid())]
+    draw_surfaces(panels, PLOT | {"log": log}).savefig(BytesIO())
     for some in (panels, panels[:1], panels * 10):
         figure = draw_contours(some, PLOT | {"log": log})
         figure.savefig(BytesIO())

@@ -214,10 +214,10 @@ def test_names_are_single_lines_of_text_wherever_they_go(tmp_path: Path, first: 
     rows = list(csv.reader(io.StringIO(table)))
     assert len(rows) == 1 + 2 * len(names)
     assert not any(cell.lstrip().startswith(tuple("=+-@")) for row in rows for cell in row)
-    assert page.count("<script") == 2
+    assert page.count("<script") == 4  # two of data, and two of ours
     assert page.count("<img") == 1  # of the costs
     assert not re.search(r"<[^>]* on\w+=|<!--", page)
-    (data,) = re.findall(r'type="application/json">(.*?)</script>', page)
+    _, data = re.findall(r'type="application/json">(.*?)</script>', page)
     shown_names = [net["name"] for net in json.loads(data)["nets"]]
     for name in names:
         assert sum(shown.startswith(f"{one_line(name)}/") for shown in shown_names) == 2

@@ -20,6 +20,7 @@ from resnet_lab.report.figure import MOST_NAMES
 from resnet_lab.report.results import Group, Result, Study
 from resnet_lab.report.style import colour, save
 from resnet_lab.report.style import columns as fitting
+from resnet_lab.report.surfaces import draw_surfaces
 from resnet_lab.report.text import for_csv, for_figure
 from resnet_lab.runs.identity import hash_of
 from resnet_lab.runs.rows import Analysis
@@ -86,6 +87,13 @@ def draw_analysis(study: Study, what: Shown, folder: Path) -> None:
     figure.suptitle(caption(what), fontsize=9, color="0.35")
     save(figure, folder / what.name)
     write_atomically(folder / f"{what.name}.csv", rows_csv(what))
+
+
+def draw_surface(what: Shown, folder: Path) -> None:
+    """Write a second picture of what has contours: .png and .svg."""
+    figure = draw_surfaces(what.first(), what.plot)
+    figure.suptitle(caption(what), fontsize=9, color="0.35")
+    save(figure, folder / f"{what.name}-surface")
 
 
 def draw_panels(study: Study, what: Shown) -> Figure:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from resnet_lab.report.analyses import has_contours, shown
+from resnet_lab.report.contours import MOST_PANELS, Rows, surface
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.figure import BAND_FROM, top
 from resnet_lab.report.pictures import pictures
@@ -17,13 +19,14 @@ from resnet_lab.report.text import for_html
 from resnet_lab.report.verdict import verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
+TURNING = Path(__file__).with_name("surface.js")
 
 
 def page(study: Study, folder: Path) -> str:
     """The page, with the pictures that are in the folder; the curves are drawn by the page itself."""
     first, *rest = verdict(study)
-    problems, shown = problem_rows(study), pictures(study)
-    template = TEMPLATE.read_text()
+    problems = problem_rows(study)
+    template = TEMPLATE.read_text().replace("[[TURNING]]", TURNING.read_text())
     filled = {
         "POLICY": policy(template),
         "TITLE": for_html(", ".join(study.experiments)),
@@ -32,7 +35,9 @@ def page(study: Study, folder: Path) -> str:
         "RESULTS": table(*group_rows(study)),
         "NOTE": for_html(NOTE.replace("*", "")),
         "PICTURES": "".join(
-            image(folder / f"{picture.name}.svg", picture.told) for picture in shown if picture.name != "curves"
+            image(folder / f"{picture.name}.svg", picture.told)
+            for picture in pictures(study)
+            if picture.name != "curves"
         ),
         "EVALUATIONS": "".join(
             f"<h2>Test error by {for_html(name)}</h2>{table(header, rows)}"
@@ -42,6 +47,7 @@ def page(study: Study, folder: Path) -> str:
         "CURVES": "" if panels(study) else "hidden",
         "PROVENANCE": "<br>".join(for_html(line) for line in provenance(study)),
         "DATA": data(curves(study)),
+        "SURFACES": data(surfaces(study)),
     }
     # in one pass, so that nothing filled in is taken for a place to fill
     return re.sub(r"\[\[([A-Z]+)\]\]", lambda place: filled[place[1]], template)
@@ -49,9 +55,10 @@ def page(study: Study, folder: Path) -> str:
 
 def policy(template: str) -> str:
     """Have the browser load nothing, and run no script but the template's own."""
-    (script,) = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    scripts = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
 
 
 def data(content: Any) -> str:
@@ -81,6 +88,32 @@ def curves(study: Study) -> dict[str, Any]:
         "panels": panels(study),
         "nets": [net(study, group) for group in study.groups if has_curve(group)],
     }
+
+
+def surfaces(study: Study) -> list[dict[str, Any]]:
+    """What the page draws of analyses with contours: a figure each, with one surface per net."""
+    return [
+        {
+            "title": what.told,
+            "axes": [what.plot[axis][0] for axis in ("x", "y", "z")],
+            "log": what.plot["log"],
+            "surfaces": [
+                {"title": title, **heights(rows, what.plot)} for title, rows in what.first()[:MOST_PANELS]
+            ],
+        }
+        for what in shown(study)
+        if has_contours(what)
+    ]
+
+
+def heights(rows: Rows, plot: dict[str, Any]) -> dict[str, Any]:
+    x, y, z = (plot[axis][0] for axis in ("x", "y", "z"))
+    xs, ys, found = surface(rows, x, y, z, plot["log"])
+    return {"xs": xs, "ys": ys, "heights": [[shortened(height) for height in row] for row in found.tolist()]}
+
+
+def shortened(height: float | None) -> float | None:
+    return None if height is None else float(f"{height:.4g}")
 
 
 def net(study: Study, group: Group) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet_lab.report.against import DEPTH, called, draw_against, numbers
-from resnet_lab.report.analyses import draw_analysis, shown
+from resnet_lab.report.analyses import draw_analysis, draw_surface, has_contours, shown
 from resnet_lab.report.costs import draw_costs, has_costs
 from resnet_lab.report.figure import draw
 from resnet_lab.report.results import Study
@@ -27,7 +27,12 @@ def pictures(study: Study) -> list[Picture]:
         found.append(Picture(name, f"final errors against {against}", partial(into, study, key, name)))
     if has_costs(study):
         found.append(Picture("multiply_adds", "errors against multiply-adds", partial(draw_costs, study)))
-    return found + [Picture(what.name, what.told, partial(draw_analysis, study, what)) for what in shown(study)]
+    for what in shown(study):
+        found.append(Picture(what.name, what.told, partial(draw_analysis, study, what)))
+        if has_contours(what):
+            told = f"{what.told}, as a surface"
+            found.append(Picture(f"{what.name}-surface", told, partial(draw_surface, what)))
+    return found
 
 
 def into(study: Study, key: str, name: str, folder: Path) -> None:
