@@ -6,7 +6,7 @@
   let turn = -0.9, tilt = 0.5;
 
   const rgb = share => {
-    const stops = [ [68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+    const stops = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
     const place = Math.min(0.999, Math.max(0, share)) * (stops.length - 1), low = Math.floor(place);
     return `rgb(${stops[low].map((c, i) => Math.round(c + (stops[low + 1][i] - c) * (place - low)))})`;
   };
