@@ -19,14 +19,13 @@ from resnet_lab.report.text import for_html
 from resnet_lab.report.verdict import verdict
 
 TEMPLATE = Path(__file__).with_name("page.html")
-TURNING = Path(__file__).with_name("surface.js")
 
 
 def page(study: Study, folder: Path) -> str:
     """The page, with the pictures that are in the folder; the curves are drawn by the page itself."""
     first, *rest = verdict(study)
     problems = problem_rows(study)
-    template = TEMPLATE.read_text().replace("[[TURNING]]", TURNING.read_text())
+    template = with_scripts(TEMPLATE.read_text())
     filled = {
         "POLICY": policy(template),
         "TITLE": for_html(", ".join(study.experiments)),
@@ -51,6 +50,13 @@ def page(study: Study, folder: Path) -> str:
     }
     # in one pass, so that nothing filled in is taken for a place to fill
     return re.sub(r"\[\[([A-Z]+)\]\]", lambda place: filled[place[1]], template)
+
+
+def with_scripts(template: str) -> str:
+    """A template with the two scripts that draw in a page: curves to hover over, surfaces to turn."""
+    for place, name in (("[[DRAWING]]", "curves.js"), ("[[TURNING]]", "surface.js")):
+        template = template.replace(place, TEMPLATE.with_name(name).read_text())
+    return template
 
 
 def policy(template: str) -> str:
