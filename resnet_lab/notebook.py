@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_lab.checks import UserError
 from resnet_lab.report.results import Result, read_run
-from resnet_lab.runs.directory import Run, damaged
+from resnet_lab.runs.directory import Run, damaged, end_of
 from resnet_lab.runs.find import find_runs, run_at
 from resnet_lab.runs.jobs import trains
 
@@ -54,7 +54,7 @@ def load(path: str | Path) -> Finished:
     if not trains(config):
         raise UserError(f"{run.directory} has trained nothing: its job is {config['job']!r}")
     subject = open_run(run.checkpoint_path)
-    if subject.iteration != config.get("iterations"):
+    if subject.iteration != end_of(record):
         raise UserError(f"{run.directory} is damaged: it is finished, and has {subject.note}")
     return Finished(subject.net.eval(), subject.data, config, record, curves(run))
 

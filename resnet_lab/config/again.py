@@ -91,6 +91,8 @@ def derived(config: dict[str, Any]) -> list[str]:
     _, defaults = composed([])
     other = [key for key in config if key not in UNSAID and config[key] != defaults.get(key)]
     words = [f"{key}={nearest(key, config[key])}" for key in other if key in GROUPS]
+    if chosen := [name for name in config.get("callbacks") or () if is_ours("callbacks", name)]:
+        words.append(f"callbacks=[{','.join(chosen)}]")
     words += [f"{key}={value(config[key])}" for key in other if not isinstance(config[key], dict)]
     _, base = composed(words)
     for key in other:
@@ -99,6 +101,10 @@ def derived(config: dict[str, Any]) -> list[str]:
     _, found = composed(words)
     named = [f"run_name={value(config['run_name'])}"] if found["run_name"] != config["run_name"] else []
     return checked([*words, *named])
+
+
+def is_ours(group: str, name: str) -> bool:
+    return Path(CONF, group, f"{name}.yaml").is_file()
 
 
 def nearest(group: str, block: dict[str, Any]) -> str:

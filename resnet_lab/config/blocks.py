@@ -1,6 +1,6 @@
 """What can be refused of a block before anything is imported: target, settings, their types, a net's choices."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from resnet_lab import families, trust
@@ -15,6 +15,7 @@ FACTS = {
     "schedule": {"optimizer"},
     "analysis": {"net", "data", "initial", "done"},
 }
+NAMED_FACTS: dict[str, set[str]] = {"callbacks": set()}  # of each block in a group of such
 # What is for the lab, and not for the constructor.
 OWN_KEYS = {"analysis": ("_target_", "at", "plot")}
 # By a constructor's annotation; the values of a config are never tensors.
@@ -32,8 +33,7 @@ def check_blocks(config: dict[str, Any]) -> None:
     Raises:
         UserError: there is one. `build` judges what only an import can tell.
     """
-    for block, facts in FACTS.items():
-        settings = config.get(block)
+    for block, facts, settings in blocks(config):
         if not isinstance(settings, dict) or not (target := settings.get("_target_")) or trust.is_trusted(target):
             continue
         try:
@@ -51,6 +51,15 @@ def check_blocks(config: dict[str, Any]) -> None:
         for name, value in given.items():
             check_type(f"{block}.{name}", value, taken[name])
         check_family(block, target, given)
+
+
+def blocks(config: dict[str, Any]) -> Iterator[tuple[str, set[str], Any]]:
+    """Each block of one constructor, with what the lab gives to it and its settings."""
+    yield from ((block, facts, config.get(block)) for block, facts in FACTS.items())
+    for group, facts in NAMED_FACTS.items():
+        of_group = config.get(group)
+        if isinstance(of_group, dict):
+            yield from ((f"{group}.{name}", facts, block) for name, block in of_group.items())
 
 
 def check_settings(

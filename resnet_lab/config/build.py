@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.strategies import Strategy
 from torch import nn
 from torch.optim import Optimizer
@@ -18,7 +18,7 @@ from resnet_lab import analyses, models, trust
 from resnet_lab.analyses.measured import Rows
 from resnet_lab.checks import UserError
 from resnet_lab.config.blocks import FACTS, OWN_KEYS, check_settings
-from resnet_lab.config.targets import check_name, refusal, targets
+from resnet_lab.config.targets import check_name, group_of, refusal, targets
 from resnet_lab.data import ImageData
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ KINDS: dict[str, type] = {
     "schedule": LRScheduler,
     "trainer": Trainer,
     "trainer.strategy": Strategy,
+    "callbacks": Callback,
 }
 FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the network is there
 # what constructors raise over settings; anything else is a bug and keeps its traceback
@@ -61,8 +62,8 @@ def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
         raise user_error(block, error, settings) from error
     if block in FACTORIES and config.get("_partial_"):
         return with_named_errors(block, made, settings)
-    if not isinstance(made, KINDS[block]):
-        kind = KINDS[block].__name__
+    if not isinstance(made, KINDS[group_of(block)]):
+        kind = KINDS[group_of(block)].__name__
         raise UserError(f"{block}: {config['_target_']} made a {type(made).__name__} instead of a {kind}")
     return made
 
@@ -104,7 +105,7 @@ def is_allowed(where: str, target: str, found: Any) -> bool:
     home = str(getattr(found, "__module__", ""))
     if home.partition(".")[0] != target.partition(".")[0]:
         return False
-    of_its_kind = inspect.isclass(found) and (where not in KINDS or issubclass(found, KINDS[where]))
+    of_its_kind = inspect.isclass(found) and issubclass(found, KINDS.get(group_of(where), object))
     if trust.is_trusted(target):
         return of_its_kind or inspect.isfunction(found)
     return found in FUNCTIONS[where] if where in FUNCTIONS else of_its_kind

@@ -9,7 +9,7 @@ from resnet_lab.checks import UserError, hint
 from resnet_lab.runs.claims import read_claims
 from resnet_lab.runs.identity import sanitize
 from resnet_lab.runs.jobs import NAMES, job_of
-from resnet_lab.runs.processes import CORES
+from resnet_lab.runs.processes import CORES, devices
 
 # The Trainer has more; those would have a run train or evaluate on less than it says, or not to its end.
 TRAINER_SETTINGS = {
@@ -56,6 +56,8 @@ def check_values(config: dict[str, Any], command: str) -> None:
     for block in ("runtime", "verdict"):
         known = [key.partition(".")[2] for key in RULES[command] if key.startswith(f"{block}.")]
         check_known(block, config.get(block, ()), known)
+    if command == "train":
+        check_callbacks(config)
     if command in ("train", "eval"):
         check_trainer(config["trainer"])
     if command == "eval":
@@ -102,6 +104,29 @@ def check_trainer(trainer: dict[str, Any]) -> None:
             "trainer.val_check_interval must be a part of an epoch in (0, 1], or a number of iterations with "
             f"trainer.check_val_every_n_epoch=null; got {interval!r}"
         )
+
+
+def check_callbacks(config: dict[str, Any]) -> None:
+    """Refuse callbacks that are not named blocks, and those that would not do here what they say.
+
+    Raises:
+        UserError: there are such.
+    """
+    callbacks = config.get("callbacks") or {}
+    blocks = list(callbacks.values()) if isinstance(callbacks, dict) else [callbacks]
+    if not all(isinstance(block, dict) and "_target_" in block for block in blocks):
+        raise UserError(
+            f"callbacks must be blocks with a _target_, each under a name, got {callbacks!r}; choose by "
+            "callbacks=ema or callbacks=[ema,gradient_norms]"
+        )
+    targets = [str(block["_target_"]).rpartition(".")[2] for block in blocks]
+    if "EarlyStopping" in targets and not config["data"].get("holdout"):
+        raise UserError(
+            "callbacks=early_stopping needs data.holdout: without images held out, the validation error is the "
+            "test error, and nothing is stopped by that; set data.holdout=5000"
+        )
+    if "EMA" in targets and devices(config["trainer"]) * (config["trainer"].get("num_nodes") or 1) > 1:
+        raise UserError("callbacks=ema is for one process, got several; set trainer.devices=1")
 
 
 def check_protocol(protocol: Any) -> None:

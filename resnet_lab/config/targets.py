@@ -14,7 +14,9 @@ MODULES = {
     "trainer": ("pytorch_lightning.Trainer",),
     "trainer.strategy": ("pytorch_lightning.strategies",),
     "analysis": ("resnet_lab.analyses",),
+    "callbacks": ("resnet_lab.callbacks",),
 }
+NAMED = ("callbacks",)  # groups of blocks, each under a name of its own
 BLOCKS = ("model", "data", "optimizer", "schedule", "trainer")
 
 
@@ -39,14 +41,20 @@ def targets(where: str, value: Any) -> list[tuple[str, Any]]:
     return []
 
 
+def group_of(where: str) -> str:
+    """The kind of the block at that place: `callbacks` for each named one in it."""
+    group, _, name = where.partition(".")
+    return group if group in NAMED and name and not any(sign in name for sign in ".[") else where
+
+
 def check_name(where: str, target: Any) -> None:
     known = isinstance(target, str) and all(part.isidentifier() for part in target.split("."))
-    ours = known and any(f"{target}.".startswith(f"{module}.") for module in MODULES.get(where, ()))
+    ours = known and any(f"{target}.".startswith(f"{module}.") for module in MODULES.get(group_of(where), ()))
     if not ours and not (known and trust.is_trusted(target)):
         raise refusal(where, target)
 
 
 def refusal(where: str, target: Any) -> UserError:
-    modules = " or ".join(MODULES.get(where, ("a package that you trust",)))
+    modules = " or ".join(MODULES.get(group_of(where), ("a package that you trust",)))
     kind = {"model": "one of the nets", "analysis": "one of the analyses"}.get(where, "a class")
     return UserError(f"{where}._target_ must be {kind} of {modules}, got {target!r}; {trust.remedy(str(target))}")

@@ -254,6 +254,11 @@ class ImageData(LightningDataModule, ABC):
         images = pixels.float().div_(255).sub_(mean)
         return images if self.std is None else images.div_(self.std.to(pixels.device))
 
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Undo `normalize`: float32 images (N, C, H, W) on the scale [0, 1]."""
+        mean = self.mean.to(images.device)
+        return (images if self.std is None else images * self.std.to(images.device)) + mean
+
     def _evaluation_loader(self, part: Any) -> DataLoader[Batch]:
         batches = EvaluationBatches(len(part.labels), self.eval_batch_size, *self.rank_and_world_size)
         return Loader(self.dataset(part), batches, self.num_workers, self._pin_memory, self.prefetch)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from resnet_lab.report.results import Result, Study
+from resnet_lab.runs.directory import end_of
 from resnet_lab.runs.identity import differences
 
 # Conditions that are no part of a run's identity: where in the record each stands.
@@ -64,6 +65,16 @@ def resumed(study: Study) -> list[str]:
                 kind = "other conditions, which was accepted" if accepted else "another machine or code"
                 sentences.append(f"{run_of(group.name, result)} was resumed under {kind}: {'; '.join(changes)}.")
     return sentences
+
+
+def stopped_early(study: Study) -> list[str]:
+    """One sentence per run that a callback ended before its last iteration."""
+    return [
+        f"{run_of(group.name, result)} was stopped early by a callback, after iteration {end:,} of {planned:,}."
+        for group in study.groups
+        for result in group.completed
+        if (end := end_of(result.record)) != (planned := result.config.get("iterations"))
+    ]
 
 
 def stretches(result: Result) -> list[dict[str, Any]]:

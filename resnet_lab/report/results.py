@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.runs.directory import Run
+from resnet_lab.runs.directory import Run, end_of
 from resnet_lab.runs.find import find_runs
 from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
 from resnet_lab.runs.jobs import trains
@@ -295,7 +295,7 @@ def check_record(record: dict[str, Any], curve: Curve) -> None:
     if record["status"] == "completed" and trains(record["config"]):
         for key in expected_errors(record["config"]):
             check_number(key, record[key], 0, 100)
-        if not curve.steps or curve.steps[-1] != record["config"]["iterations"]:
+        if not curve.steps or curve.steps[-1] != end_of(record):
             raise ValueError("metrics.csv does not end at the last iteration")
         for key in CURVES:
             if getattr(curve, key)[-1] != record[key]:

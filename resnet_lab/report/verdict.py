@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from resnet_lab.config.compose import CONF
 from resnet_lab.report.claims import headline as headline_of_claims
 from resnet_lab.report.claims import judged
-from resnet_lab.report.conditions import mixtures, resumed
+from resnet_lab.report.conditions import mixtures, resumed, stopped_early
 from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
 from resnet_lab.runs.identity import sanitize
@@ -150,7 +150,7 @@ def verdict(study: Study) -> list[str]:
     counts = [len(group.values(ERROR)) for group in study.groups if group.values(ERROR)]
     if counts and min(counts) == 1:
         sentences.append("One seed proves nothing: run several (seed=0,1,2,3,4) before believing this.")
-    sentences += [*mixtures(study), *resumed(study)]
+    sentences += [*mixtures(study), *resumed(study), *stopped_early(study)]
     unfinished = sum(result.status != "completed" for result in study.results)
     if unfinished:
         sentences.append(f"{unfinished} of {len(study.results)} runs are not complete and are left out.")

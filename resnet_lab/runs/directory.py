@@ -96,7 +96,7 @@ class Run:
         if not trains(config):
             return True
         last = [int(row["step"]) for row in self.metrics()[-1:]]
-        return last == [record.get("iterations")] == [config.get("iterations")]
+        return last == [record.get("iterations")] == [end_of(record)]
 
     def owner(self) -> str | None:
         """Who runs in this directory now, or None."""
@@ -193,6 +193,12 @@ class Run:
             return
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
         write_atomically(self.metrics_path, "".join(f"{line}\n" for line in lines))
+
+
+def end_of(record: dict[str, Any]) -> Any:
+    """The iteration that a completed run ended at: the last that was planned, or where a callback stopped it."""
+    planned, stopped = record["config"].get("iterations"), record.get("stopped_early")
+    return stopped if isinstance(stopped, int) and isinstance(planned, int) and 0 < stopped < planned else planned
 
 
 def previous(checkpoint: Path) -> Path:

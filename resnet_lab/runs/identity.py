@@ -30,7 +30,7 @@ LATER = {
         "layers_per_block": 2,
     }
 }
-LATER_KEYS: dict[str, Any] = {"weights_sha256": None, "weights_head": "keep", "freeze": []}
+LATER_KEYS: dict[str, Any] = {"weights_sha256": None, "weights_head": "keep", "freeze": [], "callbacks": None}
 
 
 def run_name(config: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "parameters": (0, 10**13),
     "multiply_adds": (0, 10**18),
     "iterations": (1, MOST_ITERATIONS),
+    "stopped_early": (1, MOST_ITERATIONS),
     "images_per_second": (0, 10**9),
     "seconds": (0, 10**10),
     "threads": (1, 4096),

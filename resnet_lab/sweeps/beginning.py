@@ -1,4 +1,4 @@
-"""What a run begins with, tried before its directory is made. Imports torch only where it is needed for that."""
+"""What only torch can tell of a run, told before its directory is made. Imported where there is such a thing."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of
 from resnet_lab.runs.quiet import silence
 
+OPTIONS = ("weights_sha256", "freeze", "callbacks")
+
 _fit: set[str] = set()  # what was tried already: the jobs of a sweep are often alike
 
 
 def check_start(config: dict[str, Any]) -> None:
-    """Refuse weights that cannot be read or do not fit the net, and frozen parts that it does not have.
+    """Refuse weights that cannot be read or do not fit the net, frozen parts that it does not have, and callbacks
+    that do not take their settings.
 
     A run that has a checkpoint resumes from that.
 
@@ -18,13 +21,17 @@ def check_start(config: dict[str, Any]) -> None:
         UserError: there are such.
     """
     run = Run(config["run_dir"])
-    tried = hash_of([config[key] for key in ("model", "data", "weights_sha256", "weights_head", "freeze")])
-    nothing = config["weights"] is None and not config["freeze"]
-    if nothing or tried in _fit or (run.has_checkpoint() and not config["force"]):
+    tried = hash_of([config.get(key) for key in ("model", "data", "weights_head", *OPTIONS)])
+    if (
+        not any(config.get(key) for key in OPTIONS)
+        or tried in _fit
+        or (run.has_checkpoint() and not config["force"])
+    ):
         return
-    from resnet_lab.training.job import build_all  # torch
+    from resnet_lab.training.job import build_all, build_callbacks  # torch
     from resnet_lab.weights.start import start_from
 
     silence()
     start_from(build_all(config)[1].net, config)
+    build_callbacks(config)
     _fit.add(tried)

@@ -14,7 +14,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
@@ -80,7 +80,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     unreadable = data.unreadable_everywhere()
     if not trainer.is_global_zero:
         return {}
-    return final_facts(run, config["iterations"], trainer) | ({"unreadable": unreadable} if unreadable else {})
+    return final_facts(run, config, trainer) | ({"unreadable": unreadable} if unreadable else {})
 
 
 def say(lines: list[str]) -> None:
@@ -231,6 +231,7 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         StopAtIteration(iterations),
         OneRun(run),
         Reseed(config["seed"]),
+        *build_callbacks(config),
         Curves(run, config, hyperparameters(config)),
         *([] if rank() else [Watch(run, config, images)]),
         Stop(checkpoints),
@@ -243,6 +244,7 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         callbacks=callbacks,
         logger=RunEvents(run.directory, step),
         plugins=[VerifiedCheckpointIO(), *cluster()],
+        default_root_dir=str(run.directory),
         enable_progress_bar=False,
         enable_checkpointing=True,
         enable_model_summary=False,
@@ -257,6 +259,11 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
     return trainer
 
 
+def build_callbacks(config: dict[str, Any]) -> list[Callback]:
+    """Those that the config has beside the lab's own."""
+    return [build(f"callbacks.{name}", block) for name, block in (config.get("callbacks") or {}).items()]
+
+
 def cluster() -> list[ClusterEnvironment]:
     """How the processes find each other; Lightning must not requeue a SLURM job, which its launcher does."""
     outside = started_outside()
@@ -265,9 +272,11 @@ def cluster() -> list[ClusterEnvironment]:
     return [SLURMEnvironment(auto_requeue=False) if outside.starter == "srun" else TorchElasticEnvironment()]
 
 
-def final_facts(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
+def final_facts(run: Run, config: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """Errors in percent and loss at the last iteration, and the median speed."""
     rows = run.metrics()
+    planned: int = config["iterations"]
+    iterations = trainer.global_step if config.get("callbacks") else planned  # which may stop a training early
     if not rows or int(rows[-1]["step"]) != iterations:
         raise UserError(f"{run.metrics_path} does not end at iteration {iterations}; force=true starts anew")
     last = {name: float(value) for name, value in rows[-1].items()}
@@ -280,6 +289,7 @@ def final_facts(run: Run, iterations: int, trainer: Trainer) -> dict[str, Any]:
     )
     return {
         "iterations": iterations,
+        **({"stopped_early": iterations} if iterations < planned else {}),
         "train_error": last["train_error"],
         **({"train_error_clean": tested["train_clean_error"]} if "train_clean_error" in tested else {}),
         "val_error": last["val_error"],
