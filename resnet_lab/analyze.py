@@ -27,7 +27,7 @@ from resnet_lab.runs.identity import hash_of, hash_of_run, sanitize
 from resnet_lab.runs.noted import entries, note_analysis
 from resnet_lab.runs.processes import CORES
 from resnet_lab.runs.quiet import silence
-from resnet_lab.runs.rows import AT, FOLDER, NAME, check_plot, check_rows, is_of, is_there
+from resnet_lab.runs.rows import AT, FOLDER, NAME, check_plot, check_rows, is_at, is_of, is_there
 from resnet_lab.runs.side_by_side import side_by_side
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, end, end_with_parent, handle_signals
 from resnet_lab.runs.unfinished import unfinished
@@ -46,14 +46,14 @@ class Asked(NamedTuple):
 
     name: str
     block: dict[str, Any]
-    at: list[str]
+    at: list[str | int]
     plot: dict[str, Any]
 
-    def settings(self, at: str) -> dict[str, Any]:
+    def settings(self, at: str | int) -> dict[str, Any]:
         """All that the rows depend on, beside the net and its images."""
         return {key: value for key, value in self.block.items() if key not in ("at", "plot")} | {"at": at}
 
-    def file(self, at: str) -> str:
+    def file(self, at: str | int) -> str:
         return f"{self.name}-{hash_of(self.settings(at))}.csv"
 
 
@@ -109,16 +109,18 @@ def asked_for(block: Any, name: str | None) -> Asked:
         known = sorted(path.stem for path in Path(CONF, "analysis").glob("*.yaml"))
         raise UserError(f"analysis=NAME must be given; there are {', '.join(known)}")
     at = block.get("at", "last")
-    asked = at if isinstance(at, list) else [at]
-    if not asked or not all(place in AT for place in asked):
-        raise UserError(f"analysis.at must be one of {', '.join(AT)}, or a list of them; got {at!r}")
+    asked = [AT[0] if place == 0 else place for place in (at if isinstance(at, list) else [at])]
+    if not asked or not all(map(is_at, asked)):
+        allowed = f"one of {', '.join(AT)}, an iteration that analyze_at kept, or a list of them"
+        raise UserError(f"analysis.at must be {allowed}; got {at!r}")
     own_name = sanitize(name or block["_target_"].rpartition(".")[2])
     return Asked(own_name, block, list(dict.fromkeys(asked)), check_plot(block.get("plot")))
 
 
 def analyze_run(stored: Stored, asked: Asked, force: bool) -> bool:
     """Analyze the weights of a run that are not analyzed yet; say what was done, and whether all went well."""
-    for at in asked.at:
+    trained = stored.run.record()["config"].get("iterations") != 0
+    for at in asked.at if trained else AT[:1]:
         path = stored.run.directory / FOLDER / asked.file(at)
         try:
             if not force and is_done(stored.run, asked, at):
@@ -132,7 +134,7 @@ def analyze_run(stored: Stored, asked: Asked, force: bool) -> bool:
     return True
 
 
-def is_done(run: Run, asked: Asked, at: str) -> bool:
+def is_done(run: Run, asked: Asked, at: str | int) -> bool:
     """Whether the rows of these settings and of the stored weights are there; a changed plot is noted."""
     run_hash = hash_of_run(run.record()["config"])
     for entry in entries(run.directory / NAME):
@@ -144,13 +146,13 @@ def is_done(run: Run, asked: Asked, at: str) -> bool:
     return False
 
 
-def write(stored: Stored, asked: Asked, at: str) -> None:
+def write(stored: Stored, asked: Asked, at: str | int) -> None:
     """Make the rows, then put them beside the record, then note of which weights they are."""
     function = opened(asked)
     from resnet_lab.evaluation.stored import open_run
 
     last = at == "last"
-    subject = open_run(stored.checkpoint if last else stored.run.directory, "last" if last else "initialization")
+    subject = open_run(weights_at(stored, at), AT[0] if at == AT[0] else "last")
     wanted = last and "initial" in inspect.signature(function).parameters
     initial = open_run(stored.run.directory, "initialization").net if wanted else None
     of = {
@@ -177,6 +179,20 @@ def write(stored: Stored, asked: Asked, at: str) -> None:
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     note_analysis(stored.run.directory / NAME, entry)
+
+
+def weights_at(stored: Stored, at: str | int) -> Path:
+    """Where they are; the run's directory, which makes them, at initialization.
+
+    Raises:
+        UserError: they are of an iteration whose weights were not kept.
+    """
+    if not isinstance(at, int):
+        return stored.checkpoint if at == "last" else stored.run.directory
+    path = stored.run.kept_path(at)
+    if not path.exists():
+        raise UserError(f"it has no weights of iteration {at}; train it anew with analyze_at=[{at}] force=true")
+    return path
 
 
 def analyze_fresh(asked: Asked, config: dict[str, Any]) -> int:

@@ -343,6 +343,14 @@ def test_a_sweep_analyzes_its_runs_before_it_reports(resnet_lab: Call, tmp_path:
         (("-m", "seed=0,1", "analyses=[respones]"), "analyses: analysis=respones is not there; did you mean"),
         (("analyses=[responses]",), "analyses belong to a sweep by hydra/launcher=pool or slurm: add -m"),
         (("-m", "seed=0,1", "analyses=responses"), "analyses must be a list of names in conf/analysis"),
+        (
+            ("-m", "seed=0,1", "analyses=[{signals:{image:8}}]"),
+            "analyses: analysis.image is not a key of the config; did you mean",
+        ),
+        (("-m", "seed=0,1", "analyses=[{signals:{images:few}}]"), "analysis.images must be an integer, got 'few'"),
+        (("-m", "seed=0,1", "analyze_at=[7]"), "analyze_at has iteration 7, and there are 6 iterations"),
+        (("-m", "seed=0,1", "analyze_at=[first]"), "analyze_at must be null or a list of iterations, such as"),
+        (("iterations=0", "job=throughput"), "iterations=0 leaves job=throughput nothing to do"),
     ],
 )
 def test_analyses_that_cannot_be_made_are_refused_first(
@@ -423,3 +431,41 @@ def test_a_line_from_the_first_weights_to_the_last(run: Run) -> None:
 def test_jobs_are_a_positive_number() -> None:
     with pytest.raises(UserError, match="jobs must be a positive integer, got 0"):
         analyze("runs=.", "analysis=responses", "jobs=0")
+
+
+def test_a_sweep_analyzes_with_settings_at_chosen_iterations(resnet_lab: Call, tmp_path: Path) -> None:
+    words = ("analyses=[{signals:{images:8,plot:{kind:bars}}}]", "analyze_at=[0,2,last]")
+    ended = resnet_lab("train", "-m", *TINY, "seed=0", *words)
+    assert ended.returncode == 0, ended.stderr
+    (run,) = (Run(path.parent) for path in tmp_path.glob("outputs/default/*/seed0/record.json"))
+    noted = {entry["settings"]["at"]: entry for entry in entries(run.directory / "analyses.json")}
+    assert {at: entry["iteration"] for at, entry in noted.items()} == {"initialization": 0, 2: 2, "last": 6}
+    assert noted[2]["weights"] == digest_of(run.kept_path(2))
+    assert (noted[2]["settings"]["images"], noted[2]["plot"]["kind"]) == (8, "bars")
+    shown = (tmp_path / "outputs/default/analysis-signals.svg").read_text()
+    assert all(title in shown for title in (">at initialization<", ">after 2 iterations<", ">trained<"))
+    # the same as of a training that ends there
+    shorter = resnet_lab("train", *TINY, "iterations=2", "schedule.milestones=[3,4]", "experiment_name=shorter")
+    assert shorter.returncode == 0, shorter.stderr
+    (other,) = (path.parent for path in tmp_path.glob("outputs/shorter/*/seed0/record.json"))
+    assert analyze(f"runs={other}", "analysis=signals", "analysis.images=8", "analysis.at=last") == 0
+    assert rows_of(files(Run(other))[0]) == rows_of(run.directory / "analyses" / noted[2]["file"])
+
+
+def test_weights_that_were_not_kept_are_asked_for(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze(f"runs={run.directory}", "analysis=signals", "analysis.at=[4]") == 1
+    assert "it has no weights of iteration 4; train it anew with analyze_at=[4]" in capsys.readouterr().out
+
+
+def test_a_net_at_initialization_is_a_run_of_no_iterations(resnet_lab: Call, tmp_path: Path) -> None:
+    sweep = ("train", "-m", *TINY, "seed=0,1", "iterations=0", "analyses=[signals]")
+    for _ in range(2):  # the second time everything is there
+        ended = resnet_lab(*sweep)
+        assert ended.returncode == 0, ended.stderr
+    runs = [Run(path.parent) for path in tmp_path.glob("outputs/default/*/seed*/record.json")]
+    assert [(run.is_complete(), len(files(run)), run.has_checkpoint()) for run in runs] == 2 * [(True, 1, False)]
+    report = tmp_path / "outputs/default"
+    assert (report / "analysis-signals.png").exists()
+    assert not (report / "curves.png").exists()
+    assert "| plain-8 |" in (report / "report.md").read_text()
+    assert len(rows_of(report / "analysis-signals.csv")) == 2 * len(rows_of(files(runs[0])[0]))

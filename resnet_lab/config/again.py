@@ -23,7 +23,7 @@ FOLDER = "--config-dir="
 SEARCHPATH = "hydra.searchpath="
 GROUPS = ("model", "data", "optimizer", "schedule", "trainer")
 # They follow from the rest, or say nothing of the run.
-UNSAID = ("run_dir", "run_name", "force", "analyses", "weights_sha256")
+UNSAID = ("run_dir", "run_name", "force", "analyses", "analyze_at", "weights_sha256")
 # Text that Hydra takes for itself without quotes, and for nothing else than text.
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 

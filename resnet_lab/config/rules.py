@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from resnet_lab.checks import UserError, hint
 from resnet_lab.runs.claims import read_claims
 from resnet_lab.runs.identity import sanitize
-from resnet_lab.runs.jobs import NAMES, job_of
+from resnet_lab.runs.jobs import NAMES, job_of, trains
 from resnet_lab.runs.processes import CORES, devices
 
 # The Trainer has more; those would have a run train or evaluate on less than it says, or not to its end.
@@ -58,6 +58,7 @@ def check_values(config: dict[str, Any], command: str) -> None:
         check_known(block, config.get(block, ()), known)
     if command == "train":
         check_callbacks(config)
+        check_iterations(config)
     if command in ("train", "eval"):
         check_trainer(config["trainer"])
     if command == "eval":
@@ -75,6 +76,15 @@ def check_known(block: str, settings: Iterable[str], known: Collection[str]) -> 
     for name in settings:
         if name not in known:
             raise UserError(f"{block}.{name} is not a setting here; {hint(name, known, f'{block}.')}")
+
+
+def check_iterations(config: dict[str, Any]) -> None:
+    """Refuse none for a job that is no training, and weights of an iteration that is never reached."""
+    if not config["iterations"] and not trains(config):
+        raise UserError(f"iterations=0 leaves job={config['job']} nothing to do; give a positive integer")
+    late = [place for place in config["analyze_at"] or [] if place != "last" and place > config["iterations"]]
+    if late:
+        raise UserError(f"analyze_at has iteration {late[0]}, and there are {config['iterations']} iterations")
 
 
 def check_run_dir(config: dict[str, Any]) -> None:
@@ -169,8 +179,19 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and value == sanitize(value)
 
 
-def is_list_of_names(value: object) -> bool:
-    return isinstance(value, list) and all(is_name(name) for name in value)
+def is_list_of_analyses(value: object) -> bool:
+    return isinstance(value, list) and all(is_name(entry) or is_name_with_settings(entry) for entry in value)
+
+
+def is_name_with_settings(value: object) -> bool:
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((name, settings),) = value.items()
+    return is_name(name) and isinstance(settings, dict) and all(is_name(key) for key in settings)
+
+
+def is_list_of_iterations(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(v == "last" or is_integer(v, 0) for v in value)
 
 
 def read_claims_of(value: object) -> bool:
@@ -209,7 +230,9 @@ TRAINER = {
 RULES: dict[str, dict[str, Rule]] = {
     "train": {
         "seed": SEED,
-        "iterations": COUNT,
+        "iterations": Rule(
+            lambda value: is_integer(value, 0), "a positive integer, or 0 for a net at initialization"
+        ),
         "job": Rule(lambda value: job_of({"job": value}), NAMES),
         "weights": Rule(lambda value: value is None or is_text(value), "null, a file or the folder of a run"),
         "weights_head": one_of("keep", "new"),
@@ -231,7 +254,16 @@ RULES: dict[str, dict[str, Rule]] = {
             "null or a positive number of points",
         ),
         "verdict.claims": Rule(read_claims_of, "a block of claims"),
-        "analyses": Rule(is_list_of_names, "a list of names in conf/analysis, such as [responses]", ";"),
+        "analyses": Rule(
+            is_list_of_analyses,
+            "a list of names in conf/analysis, such as [responses], or with settings [{lesions: {most: 3}}]",
+            ";",
+        ),
+        "analyze_at": Rule(
+            lambda value: value is None or is_list_of_iterations(value),
+            "null or a list of iterations, such as [0,100,last]",
+            ";",
+        ),
         "runtime.threads": Rule(
             lambda value: value is None or is_integer(value, 1, CORES), f"null or from 1 to {CORES}"
         ),

@@ -60,7 +60,7 @@ def shrink(cfg: DictConfig, given: list[str]) -> None:
 
     with open_dict(cfg):
         before = cfg.iterations
-        put("iterations", min(ITERATIONS, before) if is_integer(before, 1) else ITERATIONS)
+        put("iterations", min(ITERATIONS, before) if is_integer(before, 0) else ITERATIONS)
         if before in (swept := swept_iterations(cfg)):
             cfg.iterations = max(1, before * ITERATIONS // min(swept))
         put("experiment_name", f"{cfg.experiment_name}-{NAME}")
@@ -69,10 +69,22 @@ def shrink(cfg: DictConfig, given: list[str]) -> None:
             put(f"trainer.{key}", value)
         if is_integer(before, 1):
             put("schedule", scaled(raw(cfg.schedule), cfg.iterations / before))
+            put("analyze_at", scaled(cfg.analyze_at and raw(cfg.analyze_at), cfg.iterations / before))
+        put("analyses", [shortened_training(entry) for entry in raw(cfg.analyses)])
         if is_integer(cfg.model.get("width"), 1):
             cfg.model.width = max(1, cfg.model.width // NARROWER)
         if cfg.job != "loading":  # which makes its own photographs
             shrink_data(cfg, put)
+
+
+def shortened_training(entry: Any) -> Any:
+    """An analysis that trains, with few iterations."""
+    if not isinstance(entry, dict):
+        return entry
+    return {
+        name: {key: ITERATIONS if key == "iterations" else value for key, value in settings.items()}
+        for name, settings in entry.items()
+    }
 
 
 def swept_iterations(cfg: DictConfig) -> list[int]:

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from resnet_lab.runs.identity import hash_of
 from resnet_lab.runs.rows import Analysis
 
 Points = dict[Any, float]  # y by x
-TIMES = {"initialization": "at initialization", "last": "trained"}
+At = str | int  # initialization, an iteration, or last
 MOST_FIGURES = 24
 DASHED = (0, (4, 2))
 OTHERWISE = ((0, (1, 1)), (0, (6, 1, 1, 1)), (0, (8, 3)), (0, (1, 4)), (0, (6, 1, 1, 1, 1, 1)))
@@ -45,22 +46,33 @@ class Shown(NamedTuple):
         return [group for group, _ in itertools.groupby(group for group, _, _ in self.of)]
 
     @property
-    def times(self) -> list[str]:
-        return [at for at in TIMES if any(found.settings["at"] == at for _, _, found in self.of)]
+    def times(self) -> list[At]:
+        return sorted({found.settings["at"] for _, _, found in self.of}, key=iteration)
 
-    def points(self, group: Group, at: str, x: str, y: str) -> list[Points]:
+    def points(self, group: Group, at: At, x: str, y: str) -> list[Points]:
         """One set of points per run of the net, in the order of the rows."""
         mine = [found for its, _, found in self.of if its is group and found.settings["at"] == at]
         return [{row[x]: row[y] for row in found.rows} for found in mine]
 
     def first(self) -> list[tuple[str, Rows]]:
         """What a panel is called, and the rows of its first run, for each net and time of its weights."""
-        found: dict[tuple[str, str], tuple[str, Rows]] = {}
+        found: dict[tuple[str, At], tuple[str, Rows]] = {}
         for group, result, analysis in self.of:
             at = analysis.settings["at"]
-            title = f"{group.title}, seed {result.seed}, {TIMES[at]}"
+            title = f"{group.title}, seed {result.seed}, {when(at)}"
             found.setdefault((group.name, at), (title, analysis.rows))
         return list(found.values())
+
+
+def iteration(at: At) -> float:
+    """Something to sort by."""
+    return at if isinstance(at, int) else {"initialization": 0, "last": math.inf}[at]
+
+
+def when(at: At) -> str:
+    if isinstance(at, int):
+        return f"after {at} iteration{'s' * (at > 1)}"
+    return {"initialization": "at initialization", "last": "trained"}[at]
 
 
 def shown(study: Study) -> list[Shown]:
@@ -103,7 +115,7 @@ def draw_panels(study: Study, what: Shown) -> Figure:
     grid = figure.subplots(len(ys), len(columns), sharey="row", squeeze=False)
     for (row, y), (column, (at, x)) in itertools.product(enumerate(ys), enumerate(columns)):
         DRAWERS[what.plot["kind"]](study, what, grid[row][column], at, x, y)
-        decorate(grid[row][column], what, "" if row else TIMES[at], x, y)
+        decorate(grid[row][column], what, "" if row else when(at), x, y)
     handles = [
         Line2D([], [], label=for_figure(group.title), linewidth=2, **look(study, group))
         for group in what.groups[:MOST_NAMES]
@@ -126,7 +138,7 @@ def decorate(axes: Axes, what: Shown, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_lines(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) -> None:
+def draw_lines(study: Study, what: Shown, axes: Axes, at: At, x: str, y: str) -> None:
     """The mean over the runs of each net; thin lines are single runs."""
     for group in what.groups:
         runs = what.points(group, at, x, y)
@@ -137,7 +149,7 @@ def draw_lines(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) -
             axes.plot(*zip(*sorted(mean.items()), strict=True), linewidth=1.8, **style)
 
 
-def draw_bars(study: Study, what: Shown, axes: Axes, at: str, x: str, y: str) -> None:
+def draw_bars(study: Study, what: Shown, axes: Axes, at: At, x: str, y: str) -> None:
     """A bar per net and value of x, as high as the mean over the runs; dots are single runs."""
     groups = what.groups
     values = list(dict.fromkeys(v for group in groups for points in what.points(group, at, x, y) for v in points))

@@ -224,6 +224,8 @@ def taken(run: Result, measure: Measure) -> float:
         raise Unclear(
             f"{run.directory.parent.name}, seed {run.seed} has no analysis {measure.name} at {measure.at}"
         )
+    if len(rows) > 1:
+        raise Unclear(f"{run.directory.parent.name} has {measure.name} with several settings")
     if measure.column not in rows[0][0]:
         raise Unclear(f"{measure.name} has no column {measure.column}")
     values = [row[measure.column] for row in rows[0]]
@@ -244,6 +246,7 @@ TAKE: dict[str, Callable[[Sequence[float]], float]] = {
     "median": statistics.median,
     "least": min,
     "most": max,
+    "total": math.fsum,
     "first": lambda values: values[0],
     "last": lambda values: values[-1],
     "growth": growth,

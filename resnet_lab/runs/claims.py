@@ -16,8 +16,8 @@ With `over: model.depth` the claim is about all nets that `of` fits, in the orde
     {iterations_below: 10}                                   the iteration from which the running training error
                                                              stays below so many percent
     {responses: {at: last, column: std, take: mean}}         of the rows of an analysis: mean, median, least, most,
-                                                             first, last, or growth, the slope of log10 of the
-                                                             column per row
+                                                             total, first, last, or growth, the slope of log10 of
+                                                             the column per row; `at` may be an iteration
 """
 
 from typing import Any, NamedTuple
@@ -26,10 +26,10 @@ from resnet_lab.checks import UserError, hint
 from resnet_lab.runs.validity import ERRORS, is_number
 
 ITERATIONS = "iterations_below"
-TAKE = ("mean", "median", "least", "most", "first", "last", "growth")
+TAKE = ("mean", "median", "least", "most", "total", "first", "last", "growth")
 IS = ("more", "less", "alike")
 TRENDS = ("rising", "falling")
-TIMES = {"initialization": "at initialization", "last": "after training"}
+TIMES: dict[str | int, str] = {"initialization": "at initialization", "last": "after training"}
 KEYS = ("say", "measure", "of", "is", "than", "by", "over")
 MOST_CLAIMS = 100
 
@@ -39,7 +39,7 @@ class Measure(NamedTuple):
 
     name: str
     threshold: float = 0.0
-    at: str = ""
+    at: str | int = ""
     column: str = ""
     take: str = ""
 
@@ -53,7 +53,8 @@ class Measure(NamedTuple):
             return self.name.replace("_", " ")
         if self.name == ITERATIONS:
             return f"iterations until the training error stays below {self.threshold:g} %"
-        return f"{self.name} {TIMES.get(self.at, self.at)}, {self.take} of {self.column.replace('_', ' ')}"
+        when = TIMES.get(self.at, f"after {self.at} iterations")
+        return f"{self.name} {when}, {self.take} of {self.column.replace('_', ' ')}"
 
 
 class Claim(NamedTuple):
@@ -120,6 +121,7 @@ def read_measure(measure: Any, where: str) -> Measure:
         return Measure(name, threshold=float(settings))
     if not isinstance(settings, dict) or settings.keys() != {"at", "column", "take"}:
         raise UserError(f"{where}.{name} must have at, column and take; got {settings!r}")
-    if settings["take"] not in TAKE or not all(isinstance(value, str) for value in settings.values()):
+    texts = [settings["column"], settings["take"], "" if is_number(settings["at"]) else settings["at"]]
+    if settings["take"] not in TAKE or not all(isinstance(value, str) for value in texts):
         raise UserError(f"{where}.{name}.take must be one of {', '.join(TAKE)}; got {settings['take']!r}")
     return Measure(str(name), **settings)

@@ -3,7 +3,7 @@
 outputs/<experiment_name>/<run_name>/seed<k>/
     record.json        what ran, how it ended, final errors
     metrics.csv        one row per evaluation, after `step` iterations; `lr` is the rate of the last of them
-    checkpoints/       last.ckpt and the one before it
+    checkpoints/       last.ckpt and the one before it; weights of the iterations in analyze_at
     train.log  .hydra/ TensorBoard's events
     .progress.json     how far it is, while it trains (resnet_lab.runs.progress)
 
@@ -95,7 +95,7 @@ class Run:
             return False
         if not trains(config):
             return True
-        last = [int(row["step"]) for row in self.metrics()[-1:]]
+        last = [int(row["step"]) for row in self.metrics()[-1:]] or [0]
         return last == [record.get("iterations")] == [end_of(record)]
 
     def owner(self) -> str | None:
@@ -143,10 +143,14 @@ class Run:
         """Whether there is one to resume from, or what is left of one."""
         return self.checkpoint_path.exists() or previous(self.checkpoint_path).exists()
 
+    def kept_path(self, iteration: int) -> Path:
+        """Where the weights of an iteration are that analyses are to have."""
+        return self.checkpoint_path.with_name(f"iteration-{iteration}.ckpt")
+
     def remove_leftovers(self) -> None:
         """What writers that were killed left beside the files."""
         written = (self.record_path, self.metrics_path, self.config_path, self.checkpoint_path, self.progress_path)
-        for path in written:
+        for path in (*written, self.checkpoint_path.with_name("iteration-*.ckpt")):
             for leftover in path.parent.glob(f".{path.name}.*"):
                 leftover.unlink(missing_ok=True)
         self.progress_path.unlink(missing_ok=True)

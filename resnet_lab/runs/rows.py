@@ -39,6 +39,11 @@ class Analysis(NamedTuple):
     rows: list[dict[str, Any]]
 
 
+def is_at(value: object) -> bool:
+    """Whether it says of which weights of a run: the first, the last, or those of an iteration between them."""
+    return (type(value) is int and value > 0) or value in AT
+
+
 def check_plot(plot: Any) -> dict[str, Any]:
     """The plot with all that it may say; `x` and `y` as lists, and `z` where there are contours.
 
@@ -134,7 +139,7 @@ def read_analysis(run: Run, record: dict[str, Any], entry: dict[str, Any]) -> An
 
 def check_analysis(found: Analysis) -> Analysis:
     """The analysis with its whole plot; raises UserError or ValueError where it is not fit to be drawn."""
-    if found.settings.get("at") not in AT or sanitize(found.name) != found.name:
+    if not is_at(found.settings.get("at")) or sanitize(found.name) != found.name:
         raise ValueError("its name or its settings are damaged")
     plot = check_plot(found.plot)
     check_rows(found.rows, plot)
@@ -155,10 +160,13 @@ def unpacked(entry: dict[str, Any]) -> Analysis:
 
 def is_of(run: Run, hash_of_this: str, entry: dict[str, Any]) -> bool:
     """Whether an entry is of this run, and of its stored weights where it is of any and they are at hand."""
-    if entry.get("run") != hash_of_this:
+    at = entry["settings"].get("at")
+    if entry.get("run") != hash_of_this or not is_at(at):
         return False
-    stored = digest_of(run.checkpoint_path) if run.checkpoint_path.exists() else entry.get("weights")
-    return bool(entry.get("weights") == ("" if entry["settings"].get("at") == AT[0] else stored))
+    if at == AT[0]:
+        return bool(entry.get("weights") == "")
+    path = run.kept_path(at) if type(at) is int else run.checkpoint_path
+    return not path.exists() or bool(entry.get("weights") == digest_of(path))
 
 
 def parsed(text: str) -> list[dict[str, Any]]:

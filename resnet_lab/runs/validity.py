@@ -25,7 +25,7 @@ RANGES: dict[str, tuple[int, int]] = {
     **dict.fromkeys(ERRORS, (0, 100)),
     "parameters": (0, 10**13),
     "multiply_adds": (0, 10**18),
-    "iterations": (1, MOST_ITERATIONS),
+    "iterations": (0, MOST_ITERATIONS),
     "stopped_early": (1, MOST_ITERATIONS),
     "images_per_second": (0, 10**9),
     "seconds": (0, 10**10),
@@ -56,7 +56,7 @@ def check_config(config: dict[str, Any]) -> None:
             raise TypeError(f"config.{block} is {shown(config.get(block))}")
     if job_of(config) is None:
         raise ValueError(f"config.job is {shown(config['job'])}")
-    for key, (least, most) in {"seed": (0, 2**32 - 1), "iterations": (1, MOST_ITERATIONS)}.items():
+    for key, (least, most) in {"seed": (0, 2**32 - 1), "iterations": (0, MOST_ITERATIONS)}.items():
         if type(config.get(key, 1)) is not int:
             raise TypeError(f"config.{key} is {shown(config[key])}")
         check_number(f"config.{key}", config.get(key, 1), least, most)

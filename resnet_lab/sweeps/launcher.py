@@ -28,7 +28,7 @@ from resnet_lab.runs.identity import differences
 from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.plan import add_to_plan
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, handle_signals
-from resnet_lab.sweeps.analyses import analyze, asked_for, check_analyses
+from resnet_lab.sweeps.analyses import analyze, asked_for, asked_in, check_analyses
 from resnet_lab.sweeps.beginning import check_start
 from resnet_lab.sweeps.table import JobsTable
 
@@ -147,11 +147,11 @@ class SweepLauncher(Launcher):
     def _analyze(self, jobs: Sequence[Job]) -> int:
         """Look into the runs that are complete, as their configs ask for; return an exit code."""
         code = 0
-        for name in asked_for([job.config for job in jobs]):
-            complete = [job for job in jobs if job.status == "completed" and name in job.config["analyses"]]
+        for asked in asked_for([job.config for job in jobs]):
+            complete = [job for job in jobs if job.status == "completed" and asked in asked_in(job.config)]
             if complete and not self.stopping:
                 words = self.commands.get(complete[0].config["run_dir"], ())
-                code = analyze([job.run for job in complete], name, words, lambda: self.stopping) or code
+                code = analyze([job.run for job in complete], asked, words, lambda: self.stopping) or code
         return EXIT_INTERRUPTED if self.stopping else int(bool(code))
 
     def _watch(self, jobs: Sequence[Job]) -> None:

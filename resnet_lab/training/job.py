@@ -31,6 +31,7 @@ from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
 from resnet_lab.training.classifier import Classifier
 from resnet_lab.training.header import header
+from resnet_lab.training.kept import KeepWeights
 from resnet_lab.training.kernels import kernels
 from resnet_lab.training.tensorboard import RunEvents, hyperparameters
 from resnet_lab.training.watching import Watch
@@ -64,6 +65,8 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         run.keep_metrics_until(step)
         run.update(**facts)
         say(header(run, config, facts, data.iterations_per_epoch, checkpoint, step))
+    if not config["iterations"]:
+        return {"iterations": 0}
     try:
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
@@ -234,6 +237,7 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         *build_callbacks(config),
         Curves(run, config, hyperparameters(config)),
         *([] if rank() else [Watch(run, config, images)]),
+        KeepWeights(run, config),  # before a checkpoint or a stop, so that none is missed
         Stop(checkpoints),
         checkpoints,
     ]
