@@ -179,6 +179,10 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and value == sanitize(value)
 
 
+def is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(is_name(name) for name in value)
+
+
 def is_list_of_analyses(value: object) -> bool:
     return isinstance(value, list) and all(is_name(entry) or is_name_with_settings(entry) for entry in value)
 
