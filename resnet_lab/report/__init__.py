@@ -40,6 +40,8 @@ from resnet_lab.report.tables import markdown, results_csv
 from resnet_lab.runs.signals import EXIT_INTERRUPTED
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 
+BOOK = Path("outputs", "book")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -50,13 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where to write; PATH, if there is one alone"
     )
+    parser.add_argument(
+        "--book",
+        action="store_true",
+        help="make pages of a folder of experiments, its texts and committed records; into outputs/book",
+    )
     options = parser.parse_args(arguments)
     for path in options.paths:
         if not path.exists():
             parser.error(f"PATH {path} does not exist")
-    if options.output is None and (len(options.paths) > 1 or not options.paths[0].is_dir()):
+    if options.book and len(options.paths) > 1:
+        parser.error("--book is made of one PATH, the folder experiments of a checkout")
+    if not options.book and options.output is None and (len(options.paths) > 1 or not options.paths[0].is_dir()):
         parser.error("--output is needed where PATH is not one folder")
     with one_sentence("resnet-lab-report"):
+        if options.book:
+            from resnet_lab.report.book import write_book
+
+            print(one_line(write_book(options.paths[0], options.output or BOOK), LONGEST_MESSAGE))
+            return
         try:
             print(one_line(write_report(options.paths, options.output or options.paths[0]), LONGEST_MESSAGE))
         except NotYet as error:

@@ -4,6 +4,8 @@
 mark and `<!-- / -->`:
     <!-- train_error digits_degradation -->       the final training errors of experiments/digits_degradation;
                                                   other words for `train_error` are the keys of OF_STUDIES
+    <!-- outcome lesion deeper -->                whether a claim of its config is shown; `outcome_ko` and
+                                                  `counts_ko` are `outcome` and `counts` in Korean
     <!-- ours smoke train_error plain-8 -->       mean and standard deviation of a column of its results.csv
     <!-- paper 6 test_error resnet-20 -->         a number that the paper prints: table, measure, net or nets
 """
@@ -14,12 +16,13 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from resnet_lab.report.claims import counts, judged
+from resnet_lab.report.claims import OUTCOMES, Judged, counts, judged
 from resnet_lab.report.committed import read_committed
 from resnet_lab.report.numbers import paper_numbers
 from resnet_lab.report.results import Group, Study, read_results
 from resnet_lab.report.verdict import spread, verdict
 
+KOREAN = dict(zip(OUTCOMES, ("확인됨", "확인되지 않음", "미결정"), strict=True))
 MARK = re.compile(r"(<!-- (\w+) ([\w. -]+?) -->)(.*?)(<!-- / -->)", re.DOTALL)
 
 
@@ -29,7 +32,9 @@ def main() -> None:
 
 
 def readmes(root: Path) -> list[Path]:
-    return [root / "README.md", *sorted((root / "experiments").rglob("README.md"))]
+    """The texts that may have marks, translations among them."""
+    texts = (path for path in (root / "experiments").rglob("*.md") if path.name != "report.md")
+    return [root / "README.md", *sorted(texts)]
 
 
 def filled(text: str, path: Path) -> str:
@@ -64,18 +69,34 @@ def title(group: Group) -> str:
     return group.name.replace("resnet-", "ResNet-").removesuffix("-A")
 
 
+def counted(found: list[Judged], words: dict[str, str]) -> str:
+    numbers = {word: sum(one.outcome == name for one in found) for name, word in words.items()}
+    return ", ".join(f"{word} {number}" for word, number in numbers.items() if number)
+
+
 OF_STUDIES: dict[str, Callable[[Study], str]] = {
     "train_error": errors("train_error", True, False),
     "plain_train_error": errors("train_error", True),
     "residual_train_error": errors("train_error", False),
     "verdict": lambda study: verdict(study)[0],
     "counts": lambda study: counts(judged(study)),
+    "counts_ko": lambda study: counted(judged(study), KOREAN),
     "sentences": lambda study: "\n\n" + "\n".join(f"- {sentence}" for sentence in verdict(study)[1:]) + "\n\n",
 }
 
 
 def of_study(tell: Callable[[Study], str]) -> Callable[..., str]:
     return lambda experiments, name: tell(read_results([experiments / name], read_committed))
+
+
+def of_claim(outcomes: dict[str, str]) -> Callable[..., str]:
+    """The outcome of one claim, in the words that are given."""
+
+    def told(experiments: Path, name: str, claim: str) -> str:
+        found = judged(read_results([experiments / name], read_committed))
+        return next(outcomes[one.outcome] for one in found if one.claim.name == claim)
+
+    return told
 
 
 def of_paper(_: Path, table: str, measure: str, *nets: str) -> str:
@@ -93,6 +114,8 @@ def of_results(experiments: Path, name: str, column: str, net: str) -> str:
 
 WHAT: dict[str, Callable[..., str]] = {
     "paper": of_paper,
+    "outcome": of_claim({name: name for name in OUTCOMES}),
+    "outcome_ko": of_claim(KOREAN),
     "ours": of_results,
     **{name: of_study(tell) for name, tell in OF_STUDIES.items()},
 }
