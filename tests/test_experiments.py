@@ -39,7 +39,12 @@ def test_a_folder_has_results_or_says_that_it_has_none(name: str) -> None:
         assert verdict is not None
         for quoting in (folder / "README.md", ROOT / "experiments/README.md"):
             assert verdict[1] in quoting.read_text(), f"{quoting} does not quote the verdict of {report}"
-        assert {"curves.png", "curves.svg", "results.csv"} <= {path.name for path in folder.iterdir()}
+        assert (folder / "results.csv").is_file()
+        pictures = re.findall(r"\]\((\S+\.png)\)", report.read_text())
+        assert pictures, "a report without a picture"
+        for picture in pictures:
+            assert (folder / picture).is_file()
+            assert (folder / picture).with_suffix(".svg").is_file()
     elif name not in ("smoke", "throughput", "imagenet_loading"):
         assert "not run here" in readme.lower()
 

@@ -508,3 +508,13 @@ def test_runs_that_have_only_just_begun_are_told_from_none(
     with pytest.raises(SystemExit, match="75"):
         main([str(tmp_path)])
     assert "have only just begun" in capsys.readouterr().err
+
+
+def test_nets_that_were_not_trained_have_no_picture_of_errors(tmp_path: Path) -> None:
+    for depth in (20, 56):
+        run = Run(tmp_path / "study" / f"plain-{depth}-0" / "seed0")
+        run.directory.mkdir(parents=True)
+        run.update(status="completed", config=config_of(depth, "none", 0, iterations=0), **FACTS)
+    page = write_report([tmp_path], tmp_path / "report")
+    assert not list(page.parent.glob("*.png"))
+    assert "plain-56" in (page.parent / "report.md").read_text()

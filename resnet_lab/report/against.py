@@ -36,10 +36,10 @@ def numbers(study: Study) -> dict[str, str]:
 
 
 def chains(study: Study, key: str) -> list[Chain]:
-    """The groups with a completed run that differ in this number alone, by the number."""
+    """The groups with errors that differ in this number alone, by the number."""
     found: dict[tuple[str, str, str], list[Group]] = {}
     for group in study.groups:
-        if group.completed and is_number(group.settings.get(key)):
+        if group.values("train_error") and is_number(group.settings.get(key)):
             net = kind(study, group) if key == DEPTH else title(group.config)
             others = said(group.config, [other for other in study.swept if other != key])
             several = group.results[0].experiment if len(study.experiments) > 1 else ""
@@ -97,7 +97,7 @@ def plot(axes: Axes, groups: list[Group], key: str, error: str, colour: str, sty
     ]
     axes.plot([x for x, _ in means], [y for _, y in means], color=colour, linestyle=style, linewidth=1.6)
     for group in groups:
-        for result in group.completed:
+        for result in (result for result in group.completed if error in result.record):
             mark = {"marker": "o", "alpha": 0.55} if result.started else {"marker": "x"}
             axes.plot(group.settings[key], result.record[error], color=colour, linestyle="", markersize=6, **mark)
 
