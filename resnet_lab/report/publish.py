@@ -4,10 +4,10 @@
 mark and `<!-- / -->`:
     <!-- train_error digits_degradation -->       the final training errors of experiments/digits_degradation;
                                                   other words for `train_error` are the keys of OF_STUDIES
-    <!-- outcome lesion deeper -->                whether a claim of its config is shown; `outcome_ko` and
-                                                  `counts_ko` are `outcome` and `counts` in Korean
+    <!-- outcome lesion deeper -->                whether a claim of its config is shown
     <!-- ours smoke train_error plain-8 -->       mean and standard deviation of a column of its results.csv
     <!-- paper 6 test_error resnet-20 -->         a number that the paper prints: table, measure, net or nets
+What ends in `_ko` is the same in Korean.
 """
 
 import csv
@@ -23,6 +23,8 @@ from resnet_lab.report.results import Group, Study, read_results
 from resnet_lab.report.verdict import spread, verdict
 
 KOREAN = dict(zip(OUTCOMES, ("확인됨", "확인되지 않음", "미결정"), strict=True))
+SILENT = " and {silent} of {seeds} that did not start to train"
+SILENT_KOREAN = " (시드 {seeds}개 중 {silent}개는 학습이 시작되지 않음)"
 MARK = re.compile(r"(<!-- (\w+) ([\w. -]+?) -->)(.*?)(<!-- / -->)", re.DOTALL)
 
 
@@ -49,19 +51,19 @@ def filled(text: str, path: Path) -> str:
     return MARK.sub(written_anew, text)
 
 
-def errors(key: str, *kinds: bool) -> Callable[[Study], str]:
+def errors(key: str, *kinds: bool, silence: str = SILENT) -> Callable[[Study], str]:
     """The error of each net over the seeds that trained; of plain nets (True), of residual ones (False)."""
 
     def told(study: Study) -> str:
         nets = [group for group in study.groups if group.trained(key) and group.plain in kinds]
-        return ", ".join(f"{title(group)} {spread(group.trained(key))}{silent(group)}" for group in nets)
+        return ", ".join(f"{title(group)} {spread(group.trained(key))}{silent(group, silence)}" for group in nets)
 
     return told
 
 
-def silent(group: Group) -> str:
+def silent(group: Group, words: str) -> str:
     count = len(group.not_started)
-    return f" and {count} of {len(group.completed)} that did not start to train" if count else ""
+    return words.format(silent=count, seeds=len(group.completed)) if count else ""
 
 
 def title(group: Group) -> str:
@@ -78,6 +80,8 @@ OF_STUDIES: dict[str, Callable[[Study], str]] = {
     "train_error": errors("train_error", True, False),
     "plain_train_error": errors("train_error", True),
     "residual_train_error": errors("train_error", False),
+    "train_error_ko": errors("train_error", True, False, silence=SILENT_KOREAN),
+    "plain_train_error_ko": errors("train_error", True, silence=SILENT_KOREAN),
     "verdict": lambda study: verdict(study)[0],
     "counts": lambda study: counts(judged(study)),
     "counts_ko": lambda study: counted(judged(study), KOREAN),
