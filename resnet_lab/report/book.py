@@ -113,6 +113,8 @@ def page(chapter: Chapter, book: Sequence[Chapter], study: Study | None, output:
         "NEIGHBOURS": neighbours(chapter, book, words),
         "OPEN": "open" if chapter.name == "index" else "",
         "CONTENTS": words["contents"],
+        "CHOICE": words["choice"],
+        "BEFOREANDAFTER": f"{words['before']}, {words['after']}",
         "CHAPTERS": "".join(f"<li>{to(other, chapter)}</li>" for other in book),
         "MADE": f"{words['made']} {__version__}.",
     }
