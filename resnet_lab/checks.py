@@ -47,10 +47,10 @@ def check_safe(environ: Mapping[str, str] = os.environ) -> None:
         raise UserError("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD is set, and would let a checkpoint run code; unset it")
 
 
-def library(name: str, needed_for: str) -> Any:
+def library(name: str, needed_for: str, extra: str = "export") -> Any:
     """The module of an optional dependency; raise UserError where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        raise UserError(f"{needed_for} needs {package}: pip install 'resnet-lab[export]'") from error
+        raise UserError(f"{needed_for} needs {package}: pip install 'resnet-lab[{extra}]'") from error

@@ -10,7 +10,7 @@ from conftest import TINY
 from resnet_lab.runs.swept import differing, said, swept, title
 from resnet_lab.sweeps.pool import LocalJob
 from resnet_lab.sweeps.table import JobsTable
-from resnet_lab.training.tensorboard import hyperparameters
+from resnet_lab.training.hyperparameters import hyperparameters
 
 MODEL = {"_target_": "resnet_lab.models.resnet_cifar", "depth": 8, "shortcut": "A", "width": 16}
 CONFIG: dict[str, Any] = {

@@ -91,8 +91,7 @@ def derived(config: dict[str, Any]) -> list[str]:
     _, defaults = composed([])
     other = [key for key in config if key not in UNSAID and config[key] != defaults.get(key)]
     words = [f"{key}={nearest(key, config[key])}" for key in other if key in GROUPS]
-    if chosen := [name for name in config.get("callbacks") or () if is_ours("callbacks", name)]:
-        words.append(f"callbacks=[{','.join(chosen)}]")
+    words += chosen("callbacks", config) + chosen("logger", config)
     words += [f"{key}={value(config[key])}" for key in other if not isinstance(config[key], dict)]
     _, base = composed(words)
     for key in other:
@@ -103,8 +102,10 @@ def derived(config: dict[str, Any]) -> list[str]:
     return checked([*words, *named])
 
 
-def is_ours(group: str, name: str) -> bool:
-    return Path(CONF, group, f"{name}.yaml").is_file()
+def chosen(group: str, config: dict[str, Any]) -> list[str]:
+    """The override that chooses those of the group that are the lab's own."""
+    names = [name for name in config.get(group) or () if Path(CONF, group, f"{name}.yaml").is_file()]
+    return [f"{group}=[{','.join(names)}]"] if names else []
 
 
 def nearest(group: str, block: dict[str, Any]) -> str:

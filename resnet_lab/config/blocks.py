@@ -15,7 +15,10 @@ FACTS = {
     "schedule": {"optimizer"},
     "analysis": {"net", "data", "initial", "done"},
 }
-NAMED_FACTS: dict[str, set[str]] = {"callbacks": set()}  # of each block in a group of such
+NAMED_FACTS: dict[str, set[str]] = {
+    "callbacks": set(),
+    "logger": {"directory", "iteration", "experiment", "title"},
+}  # of each block in a group of such
 # What is for the lab, and not for the constructor.
 OWN_KEYS = {"analysis": ("_target_", "at", "plot")}
 # By a constructor's annotation; the values of a config are never tensors.

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
 from torch import nn
 from torch.optim import Optimizer
@@ -31,6 +32,7 @@ KINDS: dict[str, type] = {
     "trainer": Trainer,
     "trainer.strategy": Strategy,
     "callbacks": Callback,
+    "logger": Logger,
 }
 FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the network is there
 # what constructors raise over settings; anything else is a bug and keeps its traceback
@@ -55,7 +57,10 @@ def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
     found = {where: find(where, target) for where, target in targets(block, config)}
     own = ("_target_", "_partial_") if block in FACTORIES else ("_target_",)
     settings = {key: value for key, value in config.items() if key not in own}
-    check_settings(block, found[block].__name__, settings, parameters(found[block]), set(facts))
+    taken = parameters(found[block])
+    check_settings(block, found[block].__name__, settings, taken, set(facts))
+    if group_of(block) != block:  # one of several, which differ in what they need
+        facts = {name: fact for name, fact in facts.items() if name in taken}
     try:
         made = make(block, config, found, facts)
     except COMPLAINTS as error:

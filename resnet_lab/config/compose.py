@@ -113,6 +113,6 @@ def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
     for key in config:
         if key not in known:
             raise UserError(f"{key} is not a key of the config; {hint(key, known)}")
-    optional = {"hydra", *(group for group, chosen in groups.items() if chosen is None)}
+    optional = {"hydra", "logger", *(group for group, chosen in groups.items() if chosen is None)}
     if missing := [key for key in known if key not in config and key not in optional]:
         raise UserError(f"{missing[0]} is missing from the config")

@@ -1,5 +1,6 @@
 """What a value of a config may be, where no constructor says so. Imports no torch, so it answers at once."""
 
+import importlib.util
 import math
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ INSTEAD = {
     "max_epochs": "set iterations",
     "max_steps": "set iterations",
 }
+SERVICES = {"resnet_lab.loggers.WandB": "wandb", "resnet_lab.loggers.MLflow": "mlflow"}
 PROTOCOLS = {
     "center_crop": {"shorter_side"},
     "ten_crop": {"shorter_side"},
@@ -57,8 +59,11 @@ def check_values(config: dict[str, Any], command: str) -> None:
         known = [key.partition(".")[2] for key in RULES[command] if key.startswith(f"{block}.")]
         check_known(block, config.get(block, ()), known)
     if command == "train":
+        check_named("callbacks", config.get("callbacks") or {}, "callbacks=[ema,gradient_norms]")
+        check_named("logger", config.get("logger") or {}, "logger=[tensorboard,csv]")
         check_callbacks(config)
         check_iterations(config)
+        check_loggers(config.get("logger") or {})
     if command in ("train", "eval"):
         check_trainer(config["trainer"])
     if command == "eval":
@@ -116,20 +121,26 @@ def check_trainer(trainer: dict[str, Any]) -> None:
         )
 
 
+def check_named(group: str, of_group: Any, example: str) -> None:
+    """Refuse a group that is not blocks with a _target_, each under a name.
+
+    Raises:
+        UserError: it is not.
+    """
+    blocks = list(of_group.values()) if isinstance(of_group, dict) else [of_group]
+    if not all(isinstance(block, dict) and "_target_" in block for block in blocks):
+        raise UserError(
+            f"{group} must be blocks with a _target_, each under a name, got {of_group!r}; choose by '{example}'"
+        )
+
+
 def check_callbacks(config: dict[str, Any]) -> None:
-    """Refuse callbacks that are not named blocks, and those that would not do here what they say.
+    """Refuse callbacks that would not do here what they say.
 
     Raises:
         UserError: there are such.
     """
-    callbacks = config.get("callbacks") or {}
-    blocks = list(callbacks.values()) if isinstance(callbacks, dict) else [callbacks]
-    if not all(isinstance(block, dict) and "_target_" in block for block in blocks):
-        raise UserError(
-            f"callbacks must be blocks with a _target_, each under a name, got {callbacks!r}; choose by "
-            "callbacks=ema or callbacks=[ema,gradient_norms]"
-        )
-    targets = [str(block["_target_"]).rpartition(".")[2] for block in blocks]
+    targets = [str(block["_target_"]).rpartition(".")[2] for block in (config.get("callbacks") or {}).values()]
     if "EarlyStopping" in targets and not config["data"].get("holdout"):
         raise UserError(
             "callbacks=early_stopping needs data.holdout: without images held out, the validation error is the "
@@ -137,6 +148,18 @@ def check_callbacks(config: dict[str, Any]) -> None:
         )
     if "EMA" in targets and devices(config["trainer"]) * (config["trainer"].get("num_nodes") or 1) > 1:
         raise UserError("callbacks=ema is for one process, got several; set trainer.devices=1")
+
+
+def check_loggers(loggers: dict[str, Any]) -> None:
+    """Refuse loggers whose package is not installed.
+
+    Raises:
+        UserError: there is one.
+    """
+    for block in loggers.values():
+        package = SERVICES.get(str(block["_target_"]))
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(f"logger={package} needs {package}: pip install 'resnet-lab[{package}]'")
 
 
 def check_protocol(protocol: Any) -> None:

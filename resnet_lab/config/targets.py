@@ -15,8 +15,9 @@ MODULES = {
     "trainer.strategy": ("pytorch_lightning.strategies",),
     "analysis": ("resnet_lab.analyses",),
     "callbacks": ("resnet_lab.callbacks",),
+    "logger": ("resnet_lab.loggers",),
 }
-NAMED = ("callbacks",)  # groups of blocks, each under a name of its own
+NAMED = ("callbacks", "logger")  # groups of blocks, each under a name of its own
 BLOCKS = ("model", "data", "optimizer", "schedule", "trainer")
 
 

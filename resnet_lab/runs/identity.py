@@ -13,7 +13,7 @@ DERIVED = {"hydra", "run_name", "run_dir"}  # from the identity, so no part of i
 EXECUTION = {
     "": {
         *("seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"),
-        *("analyses", "analyze_at", "weights"),  # of weights the checksum counts, and not where they are
+        *("analyses", "analyze_at", "logger", "weights"),  # of weights the checksum counts, not where they are
     },
     "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
     "runtime": {"final_train_images"},  # where the rest of it counts, nothing is tested at the end

@@ -263,6 +263,9 @@ class Curves(Callback):
         self.since = time.perf_counter()
         self.images_before = int(module.tally("train").images)  # a resumed run may be within an interval
         self._check(trainer)
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.hyperparameters)
         for writer in self._tensorboard(trainer):
             writer.add_custom_scalars(CHARTS)
             tags = dict.fromkeys(("train/error", "val/error", "test/error"), 0.0)

@@ -15,6 +15,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
@@ -27,13 +28,14 @@ from resnet_lab.runs.changes import history
 from resnet_lab.runs.directory import Run, previous
 from resnet_lab.runs.processes import CORES, devices, rank, started_outside
 from resnet_lab.runs.provenance import provenance
+from resnet_lab.runs.swept import title
 from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
 from resnet_lab.training.classifier import Classifier
 from resnet_lab.training.header import header
+from resnet_lab.training.hyperparameters import hyperparameters
 from resnet_lab.training.kept import KeepWeights
 from resnet_lab.training.kernels import kernels
-from resnet_lab.training.tensorboard import RunEvents, hyperparameters
 from resnet_lab.training.watching import Watch
 from resnet_lab.weights.start import freeze, start_from
 
@@ -80,6 +82,8 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
             "remove it to resume from the one before it, or start anew with force=true"
         ) from error
     trainer.test(classifier, data, verbose=False)
+    for logger in trainer.loggers:
+        getattr(logger, "finish", lambda: None)()  # such as have a service to wait for
     unreadable = data.unreadable_everywhere()
     if not trainer.is_global_zero:
         return {}
@@ -246,7 +250,7 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         config["trainer"],
         max_epochs=-(-iterations // data.iterations_per_epoch),
         callbacks=callbacks,
-        logger=RunEvents(run.directory, step),
+        logger=build_loggers(run, config, step) or False,
         plugins=[VerifiedCheckpointIO(), *cluster()],
         default_root_dir=str(run.directory),
         enable_progress_bar=False,
@@ -266,6 +270,17 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
 def build_callbacks(config: dict[str, Any]) -> list[Callback]:
     """Those that the config has beside the lab's own."""
     return [build(f"callbacks.{name}", block) for name, block in (config.get("callbacks") or {}).items()]
+
+
+def build_loggers(run: Run, config: dict[str, Any], step: int) -> list[Logger]:
+    """Those that the config has."""
+    facts = {
+        "directory": run.directory,
+        "iteration": step,
+        "experiment": config["experiment_name"],
+        "title": f"{title(config)}, seed {config['seed']}",
+    }
+    return [build(f"logger.{name}", block, **facts) for name, block in (config.get("logger") or {}).items()]
 
 
 def cluster() -> list[ClusterEnvironment]:

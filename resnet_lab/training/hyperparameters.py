@@ -1,10 +1,6 @@
-"""A run's TensorBoard events, written into its own directory, and its hyperparameters there."""
+"""The hyperparameters of a run, as TensorBoard and other loggers show them."""
 
-from pathlib import Path
 from typing import Any
-
-from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from resnet_lab.runs.identity import label
 from resnet_lab.runs.swept import said_value, settings
@@ -25,25 +21,6 @@ WORDS = {
     "iterations": "iterations",
     "precision": "trainer.precision",
 }
-
-
-class RunEvents(TensorBoardLogger):
-    """Events directly in `directory`; those after iteration `step` are void, because the run resumes there."""
-
-    def __init__(self, directory: Path, step: int) -> None:
-        # also at step 0: a run that starts anew may have ended before its first checkpoint
-        purge: dict[str, Any] = {"purge_step": step + 1}
-        super().__init__(directory, name="", version="", default_hp_metric=False, **purge)
-
-    @rank_zero_only
-    def save(self) -> None:
-        # the parent also writes a file of hyperparameters; ours are in the run's config
-        self.experiment.flush()
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        # fit and test end one after the other; closing in between would start a second file of events
-        self.experiment.flush()
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, Hyperparameter]:
