@@ -69,6 +69,22 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         say(header(run, config, facts, data.iterations_per_epoch, checkpoint, step))
     if not config["iterations"]:
         return {"iterations": 0}
+    fit(trainer, classifier, data, checkpoint)
+    trainer.test(classifier, data, verbose=False)
+    for logger in trainer.loggers:
+        getattr(logger, "finish", lambda: None)()  # such as have a service to wait for
+    unreadable = data.unreadable_everywhere()
+    if not trainer.is_global_zero:
+        return {}
+    return final_facts(run, config, trainer) | ({"unreadable": unreadable} if unreadable else {})
+
+
+def fit(trainer: Trainer, classifier: Classifier, data: ImageData, checkpoint: Path | None) -> None:
+    """Train, from the checkpoint if there is one.
+
+    Raises:
+        UserError: the Trainer does not take its settings, or the checkpoint has no state of this run.
+    """
     try:
         trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
@@ -81,13 +97,6 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
             f"{checkpoint} has a checksum that holds, but no state of this run ({type(error).__name__}: {error}); "
             "remove it to resume from the one before it, or start anew with force=true"
         ) from error
-    trainer.test(classifier, data, verbose=False)
-    for logger in trainer.loggers:
-        getattr(logger, "finish", lambda: None)()  # such as have a service to wait for
-    unreadable = data.unreadable_everywhere()
-    if not trainer.is_global_zero:
-        return {}
-    return final_facts(run, config, trainer) | ({"unreadable": unreadable} if unreadable else {})
 
 
 def say(lines: list[str]) -> None:
