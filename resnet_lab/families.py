@@ -58,6 +58,7 @@ RULES: dict[str, Callable[..., None]] = {
     "resnet_lab.models.resnet_imagenet": check_imagenet,
 }
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "resnet_lab.models.googlenet": {"norm": NORMS},
     "resnet_lab.models.preact_resnet_cifar": {"shortcut": SHORTCUTS[1:]},
     "resnet_lab.models.resnet_cifar": {"shortcut": SHORTCUTS, "norm": NORMS, "activation": ACTIVATIONS},
     "resnet_lab.models.resnet_imagenet": {"shortcut": SHORTCUTS, "stride_in": STRIDE_IN},

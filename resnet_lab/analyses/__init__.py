@@ -10,11 +10,17 @@ interrupted, in their order.
 """
 
 from resnet_lab.analyses.additions import addition_grows, gradient_identity
+from resnet_lab.analyses.auxiliary import auxiliary
+from resnet_lab.analyses.constructed import constructed
+from resnet_lab.analyses.costs import costs
+from resnet_lab.analyses.easier import easier
+from resnet_lab.analyses.ensemble import ensemble
 from resnet_lab.analyses.gates import gates
 from resnet_lab.analyses.interpolation import interpolation
 from resnet_lab.analyses.landscape import landscape
 from resnet_lab.analyses.lesions import lesion, lesions
 from resnet_lab.analyses.paths import paths
+from resnet_lab.analyses.receptive_field import receptive_field
 from resnet_lab.analyses.responses import responses
 from resnet_lab.analyses.roughness import roughness
 from resnet_lab.analyses.shattered import shattered
@@ -22,6 +28,11 @@ from resnet_lab.analyses.signals import signals
 
 __all__ = [
     "addition_grows",
+    "auxiliary",
+    "constructed",
+    "costs",
+    "easier",
+    "ensemble",
     "gates",
     "gradient_identity",
     "interpolation",
@@ -29,6 +40,7 @@ __all__ = [
     "lesion",
     "lesions",
     "paths",
+    "receptive_field",
     "responses",
     "roughness",
     "shattered",

@@ -4,6 +4,7 @@ from resnet_lab.models.highway import highway
 from resnet_lab.models.inception import inception
 from resnet_lab.models.resnet_cifar import preact_resnet_cifar, resnet_cifar
 from resnet_lab.models.resnet_imagenet import resnet_imagenet
+from resnet_lab.models.stacked import stacked
 from resnet_lab.models.timm_nets import inception_resnet_v2, inception_v4
 from resnet_lab.models.torchvision_nets import alexnet, googlenet, vgg
 
@@ -17,5 +18,6 @@ __all__ = [
     "preact_resnet_cifar",
     "resnet_cifar",
     "resnet_imagenet",
+    "stacked",
     "vgg",
 ]

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from resnet_lab.checks import check_positive
+from resnet_lab.checks import check_choice, check_positive
+from resnet_lab.families import NORMS
 from resnet_lab.models.auxiliary import WithAuxiliary
+from resnet_lab.models.initialization import he_initialization
 from resnet_lab.models.stems import check_stem
 
 VGG_DEPTHS = (11, 13, 16, 19)
@@ -82,16 +84,19 @@ def googlenet(
     in_channels: int = 3,
     num_classes: int = 1000,
     stem: str = "imagenet",
+    norm: str = "batch",
 ) -> nn.Module:
     """GoogLeNet (Szegedy et al., 2014) with batch normalization; shapes as for `vgg`.
 
     In training, two auxiliary classifiers add `auxiliary_weight` times their losses. torchvision's net has 3x3
-    convolutions where the original has 5x5. `stem=cifar` is a 3x3 convolution without the first pooling.
+    convolutions where the original has 5x5. `stem=cifar` is a 3x3 convolution without the first pooling. With
+    `norm=none` the convolutions have biases instead, as in the original, and all weights are He's.
 
     Raises:
-        ValueError: the stem is unknown, a size is not a positive integer, or the weight is negative.
+        ValueError: the stem or the norm is unknown, a size is not a positive integer, or the weight is negative.
     """
     check_switch("auxiliary", auxiliary)
+    check_choice("norm", norm, NORMS)
     check_stem_and_sizes(stem, in_channels, num_classes)
     if isinstance(auxiliary_weight, bool) or not isinstance(auxiliary_weight, int | float) or auxiliary_weight < 0:
         raise ValueError(f"auxiliary_weight must be a number, 0 or more, got {auxiliary_weight!r}")
@@ -103,7 +108,21 @@ def googlenet(
         net.maxpool1 = nn.Identity()
     nn.init.trunc_normal_(first.weight, std=0.01, a=-2, b=2)
     net.conv1.conv = first
+    if norm == "none":
+        without_normalization(net)
     return net  # type: ignore[no-any-return]
+
+
+def without_normalization(net: nn.Module) -> None:
+    """Replace the batch normalization behind each convolution by a bias, and draw He's weights."""
+    for module in list(net.modules()):
+        if isinstance(getattr(module, "bn", None), nn.BatchNorm2d):
+            old: Any = module.conv
+            module.conv = nn.Conv2d(
+                old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=True
+            )
+            module.bn = nn.Identity()
+    he_initialization(net)
 
 
 def check_stem_and_sizes(stem: str, in_channels: int, num_classes: int) -> None:

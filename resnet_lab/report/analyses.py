@@ -109,18 +109,23 @@ def draw_surface(what: Shown, folder: Path) -> None:
 
 
 def draw_panels(study: Study, what: Shown) -> Figure:
-    """A row of panels per y, with a panel per time of the weights and per x."""
-    ys, columns = what.plot["y"], list(itertools.product(what.times, what.plot["x"]))
-    figure = Figure(figsize=(5.2 * len(columns), 3.6 * len(ys) + 0.8), layout="constrained")
-    grid = figure.subplots(len(ys), len(columns), sharey="row", squeeze=False)
-    for (row, y), (column, (at, x)) in itertools.product(enumerate(ys), enumerate(columns)):
-        DRAWERS[what.plot["kind"]](study, what, grid[row][column], at, x, y)
-        decorate(grid[row][column], what, "" if row else when(at), x, y)
+    """A row of panels per y, with a panel per time of the weights and per x; of one column, two are made."""
+    columns = list(itertools.product(what.times, what.plot["x"]))
+    cells = list(itertools.product(what.plot["y"], columns))
+    across = len(columns) if len(columns) > 1 else min(len(cells), 2)
+    down = -(-len(cells) // across)
+    figure = Figure(figsize=(5.2 * across, 3.6 * down + 0.8), layout="constrained")
+    grid = figure.subplots(down, across, sharey="row" if len(columns) > 1 else False, squeeze=False)
+    for place, (y, (at, x)) in enumerate(cells):
+        DRAWERS[what.plot["kind"]](study, what, grid.flat[place], at, x, y)
+        decorate(grid.flat[place], what, "" if place >= across else when(at), x, y)
+    for axes in grid.flat[len(cells) :]:
+        axes.set_visible(False)
     handles = [
         Line2D([], [], label=for_figure(group.title), linewidth=2, **look(study, group))
         for group in what.groups[:MOST_NAMES]
     ]
-    ncols = fitting([str(line.get_label()) for line in handles], 5.2 * len(columns))
+    ncols = fitting([str(line.get_label()) for line in handles], 5.2 * across)
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
     return figure
 

@@ -22,13 +22,14 @@ EXECUTION = {
 
 # These came into the YAML when runs had names already. At these values, which all nets had before, they are no
 # part of the identity: the names stay, and runs of before are skipped, resumed and pooled.
-LATER = {
+LATER: dict[str, dict[str, Any]] = {
+    "resnet_lab.models.googlenet": {"norm": "batch"},
     "resnet_lab.models.resnet_cifar": {
         "norm": "batch",
         "activation": "relu",
         "initialization": "he",
         "layers_per_block": 2,
-    }
+    },
 }
 LATER_KEYS: dict[str, Any] = {"weights_sha256": None, "weights_head": "keep", "freeze": [], "callbacks": None}
 
