@@ -6,6 +6,7 @@ mark and `<!-- / -->`:
                                                   other words for `train_error` are the keys of OF_STUDIES
     <!-- outcome lesion deeper -->                whether a claim of its config is shown
     <!-- ours smoke train_error plain-8 -->       mean and standard deviation of a column of its results.csv
+    <!-- rows cifar10_eighth jpeg.csv -->         a CSV in the folder of an experiment, as a table
     <!-- paper 6 test_error resnet-20 -->         a number that the paper prints: table, measure, net or nets
 What ends in `_ko` is the same in Korean.
 """
@@ -116,8 +117,16 @@ def of_results(experiments: Path, name: str, column: str, net: str) -> str:
     return f"{statistics.mean(values):.2f}{deviation}"
 
 
+def of_rows(experiments: Path, name: str, file: str) -> str:
+    """A CSV beside a README as a table."""
+    header, *rows = csv.reader((experiments / name / file).read_text().splitlines())
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
+
+
 WHAT: dict[str, Callable[..., str]] = {
     "paper": of_paper,
+    "rows": of_rows,
     "outcome": of_claim({name: name for name in OUTCOMES}),
     "outcome_ko": of_claim(KOREAN),
     "ours": of_results,
