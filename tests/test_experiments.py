@@ -89,6 +89,19 @@ def test_the_papers_errors_are_typed_in_one_place(path: Path) -> None:
     assert typed & printed == set(), "put them between marks, as resnet_lab/report/publish.py says"
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/**/*.ko.md")), ids=lambda path: path.parent.name)
+def test_a_translation_is_not_older_than_its_text(path: Path) -> None:
+    def fixed(text: str) -> set[str]:
+        """What no language changes: commands, targets of links and pictures, whose numbers are between marks."""
+        commands = re.findall(r"^    \S.*$|`resnet-lab.+?`", text, re.MULTILINE)
+        measured = [words.split()[0] for _, _, words, _, _ in MARK.findall(text)]
+        return {*commands, *re.findall(r"\]\(([^\s)]+)\)", text), *measured}
+
+    text = path.with_name(path.name.replace(".ko", "")).read_text()
+    told = "translate what is new; or delete the page, then shown in English, or copy the row of the scoreboard"
+    assert fixed(path.read_text()) == fixed(text), told
+
+
 def test_numbers_of_the_paper_and_of_ours_are_filled_in(tmp_path: Path) -> None:
     (tmp_path / "experiments/a").mkdir(parents=True)
     runs = ["plain-8-1,completed,1.0", "plain-8-1,completed,3", "plain-8-bn-2,completed,9", "plain-8-1,failed,"]
