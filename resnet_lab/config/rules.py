@@ -261,6 +261,12 @@ RULES: dict[str, dict[str, Rule]] = {
             lambda value: is_integer(value, 0), "a positive integer, or 0 for a net at initialization"
         ),
         "job": Rule(lambda value: job_of({"job": value}), NAMES),
+        "data.policy": Rule(
+            lambda value: value in (None, "rand_augment", "trivial_augment"),
+            "null, rand_augment or trivial_augment",
+        ),
+        "label_smoothing": Rule(lambda value: is_number(value, 0) and value < 1, "a number from 0 to below 1"),
+        "mixup": Rule(lambda value: is_number(value, 0), "a number, 0 or more"),
         "weights": Rule(lambda value: value is None or is_text(value), "null, a file or the folder of a run"),
         "weights_head": one_of("keep", "new"),
         "freeze": Rule(is_list_of_names, "a list of parts of the net, such as [stem,stage1]", ";"),

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_lab.checks import UserError
+from resnet_lab.data.policies import Policy
 from resnet_lab.data.streams import generator
 from resnet_lab.runs.signals import end_with_parent, held
 
@@ -51,13 +52,15 @@ class Request(NamedTuple):
 
 
 class BatchedImages(Dataset[Batch]):
-    """Images in memory, looked up a whole batch at a time; only a `view` is applied image by image."""
+    """Images in memory, looked up a whole batch at a time; a `view` or a `policy` is applied image by image."""
 
-    def __init__(self, images: Images, view: View | None = None) -> None:
-        self.images, self.view = images, view
+    def __init__(self, images: Images, view: View | None = None, policy: Policy | None = None) -> None:
+        self.images, self.view, self.policy = images, view, policy
 
     def __getitem__(self, request: Request) -> Batch:
         pixels, labels = self.images.pixels[request.indices], self.images.labels[request.indices]
+        if self.policy is not None:
+            pixels = self.policy(pixels, request.epoch, request.indices)
         if self.view is None:
             return Batch(pixels, labels, *request)
         return Batch(stack([self.view(image) for image in pixels]), labels, *request)

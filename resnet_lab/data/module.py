@@ -25,6 +25,7 @@ from resnet_lab.data.batches import (
     View,
 )
 from resnet_lab.data.files import download
+from resnet_lab.data.policies import Policy
 from resnet_lab.data.streams import generator
 
 log = logging.getLogger(__name__)
@@ -281,12 +282,15 @@ class ImagesInMemory(ImageData):
 
     Args:
         crop_padding: pixels of padding for random crops in training; 0 for none.
+        policy: rand_augment (arXiv:1909.13719) or trivial_augment (arXiv:2103.10158) of training images, before
+            they are cropped; None for neither.
         settings: those of `ImageData`.
     """
 
-    def __init__(self, crop_padding: int = 0, **settings: Any) -> None:
+    def __init__(self, crop_padding: int = 0, policy: str | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         check_at_least(0, crop_padding=crop_padding)
+        self.policy = None if policy is None else Policy(policy, self.seed)
         self.crop_padding = crop_padding
 
     @abstractmethod
@@ -307,7 +311,7 @@ class ImagesInMemory(ImageData):
         return checksum(*parts)
 
     def dataset(self, part: Images, training: bool = False, view: View | None = None) -> Dataset[Batch]:
-        return BatchedImages(part, view)
+        return BatchedImages(part, view, self.policy if training else None)
 
     def mean_of(self, train: Images, kind: str) -> Tensor:
         return mean_image(train.pixels, kind)

@@ -31,7 +31,14 @@ LATER: dict[str, dict[str, Any]] = {
         "layers_per_block": 2,
     },
 }
-LATER_KEYS: dict[str, Any] = {"weights_sha256": None, "weights_head": "keep", "freeze": [], "callbacks": None}
+LATER_KEYS: dict[str, Any] = {
+    "weights_sha256": None,
+    "weights_head": "keep",
+    "freeze": [],
+    "callbacks": None,
+    "label_smoothing": 0.0,
+    "mixup": 0.0,
+}
 
 
 def run_name(config: dict[str, Any]) -> str:
@@ -68,7 +75,7 @@ def later_settings(model: dict[str, Any]) -> dict[str, Any]:
 def identity_of_data(data: dict[str, Any], root: Any) -> dict[str, Any]:
     target = data.get("_target_")
     # these came into the YAML when runs had names already: null leaves the names as they are
-    unsaid = {"subset"} if target == "resnet_lab.data.ImageNet" else {"subset", "std"}
+    unsaid = {"subset", "policy"} | (set() if target == "resnet_lab.data.ImageNet" else {"std"})
     said = {key: value for key, value in data.items() if value is not None or key not in unsaid}
     # wherever the folder is, its name tells one set of images from another
     return said | ({"root": Path(str(root)).name} if target == "resnet_lab.data.ImageFolder" else {})

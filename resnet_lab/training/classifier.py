@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from resnet_lab.checks import UserError
 from resnet_lab.data.batches import Batch
+from resnet_lab.data.mixing import Mixup
 from resnet_lab.models.auxiliary import WithAuxiliary
 from resnet_lab.schedule import MultiStepWarmup, Plateau
 
@@ -73,14 +74,23 @@ class Tally(nn.Module):
         return means | ({"error_top5": 100 * wrong_top5 / images} if self.top5 else {})
 
 
-def losses(output: Any, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The logits, their mean cross-entropy, and the loss to train on, which includes the auxiliary ones."""
-    if not isinstance(output, WithAuxiliary):
-        loss = F.cross_entropy(output, labels)
-        return output, loss, loss
-    loss = F.cross_entropy(output.logits, labels)
-    auxiliary = sum(F.cross_entropy(logits, labels) for logits in output.auxiliary)
-    return output.logits, loss, loss + output.weight * auxiliary
+def losses(
+    output: Any, labels: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits, their mean cross-entropy, and the loss to train on.
+
+    The latter includes the auxiliary ones; it is taken against `targets` (N, classes) in place of the labels, and
+    with smoothed ones, where these are given.
+    """
+    logits, auxiliary = (output.logits, output.auxiliary) if isinstance(output, WithAuxiliary) else (output, ())
+    loss = F.cross_entropy(logits, labels)
+    goal = labels if targets is None else targets
+    plain = targets is None and not smoothing
+    trained_on = loss if plain else F.cross_entropy(logits, goal, label_smoothing=smoothing)
+    if auxiliary:
+        others = sum(F.cross_entropy(each, goal, label_smoothing=smoothing) for each in auxiliary)
+        trained_on = trained_on + output.weight * others
+    return logits, loss, trained_on
 
 
 def sum_over_processes(trainer: Trainer, tensor: Tensor) -> Tensor:
@@ -100,6 +110,9 @@ class Classifier(LightningModule):
         schedule: makes the schedule from the optimizer; it steps once per iteration, a Plateau once per
             evaluation.
         num_classes: with more than five, the top-5 error is counted as well.
+        label_smoothing: part of each target that is spread over all classes (arXiv:1512.00567).
+        mixup: parameter of the Beta distribution that pairs of images are mixed by (arXiv:1710.09412); 0 for none.
+        seed: of what is drawn for that.
 
     Each evaluation logs train/* (over the iterations since the last one, augmented, while the weights change, as
     the paper plots it) and val/*; a test logs test/* and train_clean/*.
@@ -111,9 +124,14 @@ class Classifier(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Callable[[Optimizer], LRScheduler],
         num_classes: int,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.net = net
+        self.label_smoothing = label_smoothing
+        self.mix = Mixup(mixup, num_classes, seed) if mixup else None
         self.diverged_at: Tensor
         self.make_optimizer, self.make_schedule = optimizer, schedule
         top5 = num_classes > 5
@@ -137,7 +155,8 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **how}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits, loss, trained_on = losses(self(batch.images), batch.labels)
+        images, targets = (batch.images, None) if self.mix is None else self.mix(batch)
+        logits, loss, trained_on = losses(self(images), batch.labels, targets, self.label_smoothing)
         wrong = self.tally("train").add(logits, batch.labels, loss)
         schedule = self.lr_schedulers()
         if isinstance(schedule, MultiStepWarmup) and schedule.warming:

@@ -178,7 +178,8 @@ def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) ->
     freeze(net, config.get("freeze", ()))
     optimizer = build("optimizer", config["optimizer"])
     schedule = build("schedule", config["schedule"])
-    classifier = Classifier(net, optimizer, schedule, data.num_classes)
+    recipe = {key: config[key] for key in ("label_smoothing", "mixup", "seed") if key in config}
+    classifier = Classifier(net, optimizer, schedule, data.num_classes, **recipe)
     check_monitor(classifier, config["data"]["holdout"])
     if config["model"].get("stem") == "imagenet" and data.image_size <= SMALL:
         log.warning(
