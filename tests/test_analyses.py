@@ -15,7 +15,6 @@ from resnet_lab import analyses
 from resnet_lab.analyses import responses, signals
 from resnet_lab.analyses.measured import Moments
 from resnet_lab.checks import UserError
-from resnet_lab.config.blocks import FACTS
 from resnet_lab.config.build import parameters
 from resnet_lab.models import highway, preact_resnet_cifar, resnet_cifar, resnet_imagenet
 
@@ -139,6 +138,7 @@ BRIEFLY: dict[str, dict[str, Any]] = {
     "constructed": {"depth": 14, "iterations": 2, "every": 1},
     "easier": {"iterations": 2, "every": 1},
     "ensemble": {"depths": (8, 14), "iterations": 2},
+    "interpolation": {"initial": resnet_cifar(8, "A", width=4)},
 }
 
 
@@ -148,15 +148,15 @@ def test_an_analysis_leaves_everything_as_it_was(name: str) -> None:
     before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     analysis: Callable[..., Any] = functools.partial(getattr(analyses, name), **BRIEFLY.get(name, {}))
     state = torch.get_rng_state()
-    rows = analysis(net=net, data=random_pictures())
-    assert rows == analysis(net=net, data=random_pictures())
+    rows = list(analysis(net=net, data=random_pictures()))
+    assert rows == list(analysis(net=net, data=random_pictures()))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
     assert net.training
     assert all(parameter.grad is None for parameter in net.parameters())
     assert not any(module._forward_hooks for module in net.modules())
     analysis = getattr(analyses, name)
-    assert FACTS["analysis"] <= parameters(analysis)
+    assert {"net", "data"} <= parameters(analysis)
 
 
 def test_a_net_without_such_layers_is_named() -> None:

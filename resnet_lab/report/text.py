@@ -30,6 +30,6 @@ def for_csv(value: object) -> object:
 
 def for_figure(value: object) -> str:
     """Characters that fonts have and that neither mathtext nor TeX interprets, with ? in place of others."""
-    text = re.sub(r"[^A-Za-z0-9 ._/,:()+-]", "?", one_line(value, LONGEST_LABEL))
+    text = re.sub(r"[^A-Za-z0-9 ._/,:()\[\]+-]", "?", one_line(value, LONGEST_LABEL))
     # matplotlib leaves names that begin with an underscore out of legends
     return f" {text}" if text.startswith("_") else text
