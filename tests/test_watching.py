@@ -252,3 +252,15 @@ def test_the_table_of_a_sweep_moves_between_evaluations(tmp_path: Path) -> None:
     closing = plain[plain.rindex(" net ") :]
     assert "images/s" not in closing
     assert "left for all" not in closing
+
+
+def test_a_profile_is_written_beside_the_record_and_told(resnet_lab: Any, tmp_path: Path) -> None:
+    ended = resnet_lab("train", *TINY, "+trainer.profiler=simple")
+    assert ended.returncode == 0, ended.stderr
+    run = only_run(tmp_path)
+    for part, what in (("fit", "run_training_batch"), ("test", "test_step")):
+        path = run.directory / f"{part}-profile.txt"
+        assert f"profile: {path}" in ended.stderr
+        assert what in path.read_text()
+    ended = resnet_lab("train", *TINY, "+trainer.profiler=xla")
+    assert "trainer.profiler must be null, simple or advanced, whose reports go beside the record" in ended.stderr

@@ -20,7 +20,7 @@ TRAINER_SETTINGS = {
 }
 INSTEAD = {
     "accumulate_grad_batches": "set data.batch_size, which is shared out between trainer.devices",
-    "fast_dev_run": "take experiment=smoke, or set iterations=2",
+    "fast_dev_run": "take 'experiment=[NAME,smoke]' or experiment=smoke, or set iterations=2",
     "limit_train_batches": "set data.subset to train on fewer images, or iterations to train for less",
     "max_epochs": "set iterations",
     "max_steps": "set iterations",
@@ -250,6 +250,10 @@ PROTOCOL_RULES = {
     "mirrored": SWITCH,
 }
 TRAINER = {
+    "trainer.profiler": Rule(
+        lambda value: value in (None, "simple", "advanced"),
+        "null, simple or advanced, whose reports go beside the record",
+    ),
     "trainer._target_": TARGET,
     "trainer.devices": Rule(is_devices, "a number, a list of GPUs or auto"),
     "trainer.num_nodes": COUNT_OR_NULL,

@@ -16,6 +16,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 # the keys that a checkpoint must have for a run to resume from it
 RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step")
 
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+PROFILE = "profile"  # in the names of their files
 SMALL = 64  # pixels; an ImageNet stem leaves 16 of these, and the stages an eighth of that
 
 
@@ -71,6 +74,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         return {"iterations": 0}
     fit(trainer, classifier, data, checkpoint)
     trainer.test(classifier, data, verbose=False)
+    say([f"profile: {path}" for path in sorted(run.directory.glob(f"*-{PROFILE}*.txt"))])
     for logger in trainer.loggers:
         getattr(logger, "finish", lambda: None)()  # such as have a service to wait for
     unreadable = data.unreadable_everywhere()
@@ -255,9 +259,11 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         Stop(checkpoints),
         checkpoints,
     ]
+    settings = {key: value for key, value in config["trainer"].items() if key != "profiler"}
     trainer: Trainer = build(
         "trainer",
-        config["trainer"],
+        settings,
+        profiler=profiler_of(run, config),
         max_epochs=-(-iterations // data.iterations_per_epoch),
         callbacks=callbacks,
         logger=build_loggers(run, config, step) or False,
@@ -275,6 +281,12 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         # after this, processes give up waiting for one that hangs; a YAML file cannot hold a timedelta
         trainer.strategy._timeout = timedelta(seconds=config["runtime"]["timeout"])
     return trainer
+
+
+def profiler_of(run: Run, config: dict[str, Any]) -> Profiler | None:
+    """Lightning's profiler of that name, whose reports go beside the record."""
+    made = PROFILERS.get(config["trainer"].get("profiler"))
+    return None if made is None else made(dirpath=run.directory, filename=PROFILE)
 
 
 def build_callbacks(config: dict[str, Any]) -> list[Callback]:
