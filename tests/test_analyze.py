@@ -137,7 +137,7 @@ def test_a_fresh_net_is_the_one_that_a_run_begins_with(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs={run}"], "analysis=NAME must be given; there are .*paths, responses, roughness"),
+        (["runs={run}"], "analysis=NAME must be given; there are .*paths, receptive_field, responses, roughness"),
         (["analysis=responses"], "runs=PATH, or model=... and data=... for a fresh net, must be given, one of"),
         (["analysis=responses", "runs={run}", "model=cifar_plain"], "must be given, one of them alone"),
         (["analysis=responses", "model=cifar_plain"], "a fresh net needs model=... and data=..."),

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from resnet_lab.report import main, write_report
+from resnet_lab.report.analyses import draw_analysis, shown
+from resnet_lab.report.committed import read_committed
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import CIFAR_RECIPE, IMAGENET_RECIPE, WARMUP, paper_errors, paper_test_error
 from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
@@ -518,3 +520,15 @@ def test_nets_that_were_not_trained_have_no_picture_of_errors(tmp_path: Path) ->
     page = write_report([tmp_path], tmp_path / "report")
     assert not list(page.parent.glob("*.png"))
     assert "plain-56" in (page.parent / "report.md").read_text()
+
+
+def test_a_crowd_of_nets_is_divided_into_panels(tmp_path: Path) -> None:
+    study = read_results([Path(__file__).parent.parent / "experiments/relu_enough"], read_committed)
+    (what,) = shown(study)
+    assert len(what.groups) == 18
+    draw_analysis(study, what, tmp_path)
+    drawn = (tmp_path / "analysis-signals.svg").read_text()
+    for title in ("plain, initialization he, norm batch", "plain, initialization xavier, norm none"):
+        assert drawn.count(f">{title}<") == 1
+    assert drawn.count(">layer<") == 6 * 4  # of each panel
+    assert drawn.count(">activation tanh<") == 1  # in the legend

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from resnet_lab.files import write_atomically
 from resnet_lab.report.contours import MOST_PANELS, Rows, draw_contours
 from resnet_lab.report.figure import MOST_NAMES
 from resnet_lab.report.results import Group, Result, Study
-from resnet_lab.report.style import colour, save
+from resnet_lab.report.style import colour, coloured_by, panel, save
 from resnet_lab.report.style import columns as fitting
 from resnet_lab.report.surfaces import draw_surfaces
 from resnet_lab.report.text import for_csv, for_figure
@@ -29,6 +29,8 @@ from resnet_lab.runs.rows import Analysis
 Points = dict[Any, float]  # y by x
 At = str | int  # initialization, an iteration, or last
 MOST_FIGURES = 24
+MOST_TOGETHER = 8  # nets in one panel
+MOST_ACROSS = 8  # panels
 DASHED = (0, (4, 2))
 OTHERWISE = ((0, (1, 1)), (0, (6, 1, 1, 1)), (0, (8, 3)), (0, (1, 4)), (0, (6, 1, 1, 1, 1, 1)))
 
@@ -95,7 +97,10 @@ def shown(study: Study) -> list[Shown]:
 
 def draw_analysis(study: Study, what: Shown, folder: Path) -> None:
     """Write its .png, .svg and .csv."""
-    figure = draw_contours(what.first(), what.plot) if has_contours(what) else draw_panels(study, what)
+    if has_contours(what):
+        figure = draw_contours(what.first(), what.plot)
+    else:
+        figure = draw_crowd(study, what) if is_crowd(study, what) else draw_panels(study, what)
     figure.suptitle(caption(what), fontsize=9, color="0.35")
     save(figure, folder / what.name)
     write_atomically(folder / f"{what.name}.csv", rows_csv(what))
@@ -122,11 +127,39 @@ def draw_panels(study: Study, what: Shown) -> Figure:
     for axes in grid.flat[len(cells) :]:
         axes.set_visible(False)
     handles = [
-        Line2D([], [], label=for_figure(group.title), linewidth=2, **look(study, group))
+        Line2D([], [], label=for_figure(group.title), linewidth=2, **look(study, group, what.groups))
         for group in what.groups[:MOST_NAMES]
     ]
     ncols = fitting([str(line.get_label()) for line in handles], 5.2 * across)
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
+    return figure
+
+
+def is_crowd(study: Study, what: Shown) -> bool:
+    """Whether there are more nets than can be told apart in one panel, and settings to divide them by."""
+    return len(what.groups) > MOST_TOGETHER and 1 < len(panels_of(study, what)) <= MOST_ACROSS
+
+
+def panels_of(study: Study, what: Shown) -> list[str]:
+    return list(dict.fromkeys(panel(study, group) for group in what.groups))
+
+
+def draw_crowd(study: Study, what: Shown) -> Figure:
+    """A column of panels per setting that has panels of curves; a row per y, time of the weights and x."""
+    titles = panels_of(study, what)
+    rows = list(itertools.product(what.plot["y"], what.times, what.plot["x"]))
+    figure = Figure(figsize=(3.2 * len(titles), 2.8 * len(rows) + 0.8), layout="constrained")
+    grid = figure.subplots(len(rows), len(titles), sharey="row", squeeze=False)
+    for (row, (y, at, x)), (column, title) in itertools.product(enumerate(rows), enumerate(titles)):
+        here = what._replace(of=[found for found in what.of if panel(study, found[0]) == title])
+        DRAWERS[what.plot["kind"]](study, here, grid[row][column], at, x, y)
+        decorate(
+            grid[row][column], what, "" if row else for_figure(title), x, "" if column else f"{y}, {when(at)}"
+        )
+        grid[row][column].title.set_fontsize(8.5)
+    names = {coloured_by(study, group): colour(study, group) for group in what.groups}
+    handles = [Line2D([], [], color=own, linewidth=2, label=for_figure(name)) for name, own in names.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
 
 
@@ -147,7 +180,7 @@ def draw_lines(study: Study, what: Shown, axes: Axes, at: At, x: str, y: str) ->
     """The mean over the runs of each net; thin lines are single runs."""
     for group in what.groups:
         runs = what.points(group, at, x, y)
-        style = look(study, group)
+        style = look(study, group, what.groups)
         for points in runs if len(runs) > 1 else []:
             axes.plot(*zip(*sorted(points.items()), strict=True), linewidth=0.5, alpha=0.6, **style)
         if mean := mean_of(runs, geometric=what.plot["log"]):
@@ -186,10 +219,10 @@ def mean_of(runs: list[Points], geometric: bool) -> Points:
     return {x: statistics.geometric_mean(points[x] for points in runs) for x in positive}
 
 
-def look(study: Study, group: Group) -> dict[str, Any]:
+def look(study: Study, group: Group, among: Sequence[Group]) -> dict[str, Any]:
     """Plain nets are dashed, as a depth has the same colour in all nets; further nets of one colour, otherwise."""
     own = colour(study, group)
-    alike = [other for other in study.groups if other.plain == group.plain and colour(study, other) == own]
+    alike = [other for other in among if other.plain == group.plain and colour(study, other) == own]
     styles = [DASHED if group.plain else "-", *OTHERWISE]
     return {"color": own, "linestyle": styles[alike.index(group) % len(styles)]}
 
