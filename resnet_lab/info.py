@@ -10,13 +10,20 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
 from resnet_lab.config.rules import FOLDER, check
 from resnet_lab.runs.find import run_at
+from resnet_lab.runs.swept import title
 from resnet_lab.text import columns
+
+# The functions whose shortcut can be none.
+PLAIN_TOO = ("resnet_lab.models.resnet_cifar", "resnet_lab.models.resnet_imagenet")
 
 Cells = tuple[str, ...]
 
 
 def perform(config: dict[str, Any]) -> None:
     """Print what there is to tell of the config's network, in the format that it asks for."""
+    if config["format"] == "svg":
+        print(draw(*subject(config)))
+        return
     facts = describe(*subject(config))
     print(json.dumps(facts, indent=2) if config["format"] == "json" else show(facts, config["detail"]))
 
@@ -57,6 +64,19 @@ def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         "stages": [stage._asdict() for stage in count_stages(net, layers)],
         "layers": [layer._asdict() for layer in layers],
     }
+
+
+def draw(model: dict[str, Any], data: dict[str, Any]) -> str:
+    """The network as SVG, and beside a residual one its plain counterpart, as in Figure 3."""
+    from resnet_lab.config.build import build
+    from resnet_lab.models.drawing import drawing
+
+    images = build("data", data)
+    residual = str(model.get("_target_")) in PLAIN_TOO and model.get("shortcut") != "none"
+    columns = [model | {"shortcut": "none"}, model] if residual else [model]
+    facts = {"in_channels": images.in_channels, "num_classes": images.num_classes}
+    nets = {title({"model": block}): build("model", block, **facts) for block in columns}
+    return drawing(nets, (images.in_channels, images.image_size, images.image_size))
 
 
 def show(facts: dict[str, Any], detail: str) -> str:

@@ -322,6 +322,6 @@ RULES: dict[str, dict[str, Rule]] = {
         "force": SWITCH,
         "output": Rule(lambda value: value is None or is_text(value), "null or a file"),
     },
-    "info": {"format": one_of("text", "json"), "detail": one_of("stages", "layers")},
+    "info": {"format": one_of("text", "json", "svg"), "detail": one_of("stages", "layers")},
     "export": {"format": one_of("torchvision", "safetensors", "onnx"), "padding": one_of("both", "end")},
 }
