@@ -4,9 +4,19 @@ const PANEL = document.getElementById("panel").content.firstChild;
 const W = 520, H = 340, LEFT = 46, RIGHT = 12, TOP = 26, BOTTOM = 40;
 const hidden = new Set();
 const last = Math.max(1, ...DATA.nets.map(n => n.steps.at(-1) ?? 0));
-const x = s => LEFT + (W - LEFT - RIGHT) * s / last;
-const y = e => H - BOTTOM - (H - TOP - BOTTOM) * Math.min(e, DATA.top) / DATA.top;
-const path = (steps, values) => steps.map((s, i) => `${i ? "L" : "M"}${x(s).toFixed(1)},${y(values[i]).toFixed(1)}`).join("");
+const KEYS = ["train_error", "val_error"];
+const positive = DATA.nets.flatMap(n => KEYS.flatMap(key => n[key].mean)).filter(e => e > 0);
+const least = Math.min(DATA.top / 10, ...positive);
+const view = {from: 0, to: last, top: DATA.top, log: false};
+const x = s => LEFT + (W - LEFT - RIGHT) * (s - view.from) / (view.to - view.from);
+const part = e => view.log ? Math.log(Math.max(e, least) / least) / Math.log(view.top / least) : e / view.top;
+const y = e => H - BOTTOM - (H - TOP - BOTTOM) * Math.min(part(e), 1);
+const inside = s => s >= view.from && s <= view.to;
+
+function path(steps, values) {
+  const points = steps.map((s, i) => [s, values[i]]).filter(([s]) => inside(s));
+  return points.map(([s, e], i) => `${i ? "L" : "M"}${x(s).toFixed(1)},${y(e).toFixed(1)}`).join("");
+}
 
 // Elements are made one by one: text that is given as a child stays text, whatever is in it.
 function element(name, attributes, ...children) {
@@ -29,22 +39,30 @@ function swatch(net) {
   return made;
 }
 
-function ticks(most, count) {
-  const rough = most / count, power = 10 ** Math.floor(Math.log10(rough));
+function ticks(from, to, count) {
+  const rough = (to - from) / count, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(k => k * power).find(k => k >= rough);
-  return Array.from({length: Math.floor(most / step) + 1}, (_, i) => +(i * step).toPrecision(6));
+  const first = Math.ceil(from / step), number = Math.floor(to / step) - first + 1;
+  return Array.from({length: number}, (_, i) => +((first + i) * step).toPrecision(6));
+}
+
+function heights() {
+  if (!view.log) return ticks(0, view.top, 6);
+  const powers = Array.from({length: 12}, (_, i) => 10 ** (i - 6));
+  return powers.flatMap(p => [1, 2, 5].map(k => +(k * p).toPrecision(3))).filter(e => e >= least && e <= view.top);
 }
 
 function grid(title) {
-  const rows = ticks(DATA.top, 6).flatMap(e => [
+  const rows = heights().flatMap(e => [
     drawn("line", {x1: LEFT, x2: W - RIGHT, y1: y(e), y2: y(e), stroke: "#e3e8ed"}),
     drawn("text", {x: LEFT - 7, y: y(e) + 4, "text-anchor": "end"}, e)]);
-  const columns = ticks(last, 5).map(s =>
+  const columns = ticks(view.from, view.to, 5).map(s =>
     drawn("text", {x: x(s), y: H - BOTTOM + 17, "text-anchor": "middle"}, s.toLocaleString("en")));
   return [...rows, ...columns,
     drawn("text", {x: W / 2, y: 16, "text-anchor": "middle", "font-weight": 600}, title),
     drawn("text", {x: W / 2, y: H - 4, "text-anchor": "middle"}, "iteration"),
-    drawn("text", {transform: `translate(12 ${H / 2}) rotate(-90)`, "text-anchor": "middle"}, "error (%)")];
+    drawn("text", {transform: `translate(12 ${H / 2}) rotate(-90)`, "text-anchor": "middle"},
+      view.log ? "error (%), log scale" : "error (%)")];
 }
 
 function curve(net, key, width, dash) {
@@ -66,11 +84,17 @@ function nearest(steps, s) {
   return steps.reduce((best, step, i) => Math.abs(step - s) < Math.abs(steps[best] - s) ? i : best, 0);
 }
 
+function iterationAt(panel, event) {
+  const box = panel.firstChild.getBoundingClientRect();
+  const across = ((event.clientX - box.left) * W / box.width - LEFT) / (W - LEFT - RIGHT);
+  return view.from + (view.to - view.from) * across;
+}
+
 function hover(panel, nets, event) {
   const svg = panel.querySelector("svg"), tip = panel.querySelector(".tip"), box = svg.getBoundingClientRect();
-  const s = last * ((event.clientX - box.left) * W / box.width - LEFT) / (W - LEFT - RIGHT);
+  const s = iterationAt(panel, event);
   const shown = nets.filter(n => n.steps.length && !hidden.has(n));
-  if (!shown.length || s < 0 || s > last * 1.02) return leave(panel);
+  if (!shown.length || s < view.from || s > view.to * 1.02) return leave(panel);
   const at = shown[0].steps[nearest(shown[0].steps, s)], guide = svg.querySelector(".guide");
   guide.setAttribute("x1", x(at)); guide.setAttribute("x2", x(at)); guide.style.display = "";
   tip.replaceChildren(element("b", {}, `iteration ${at.toLocaleString("en")}`), ...shown.map(n => describe(n, nearest(n.steps, at))));
@@ -85,6 +109,19 @@ function leave(panel) {
   panel.querySelector(".guide").style.display = "none";
 }
 
+// A part of the iterations, and as much of the errors as the nets have there.
+function look(from, to) {
+  Object.assign(view, {from, to, top: DATA.top});
+  const seen = DATA.nets.flatMap(n => KEYS.flatMap(key => n[key].mean.filter((_, i) => inside(n.steps[i]))));
+  if (seen.length && to - from < last) view.top = Math.min(DATA.top, 1.1 * Math.max(...seen, 2 * least));
+  render();
+}
+
+function zoom(one, other) {
+  const [from, to] = [one, other].map(s => Math.min(Math.max(s, 0), last)).sort((a, b) => a - b);
+  if (to - from > (view.to - view.from) / 50) look(from, to);  // else it was a click
+}
+
 function render() {
   document.getElementById("panels").replaceChildren(...DATA.panels.map(title => {
     const nets = DATA.nets.filter(n => n.panel === title);
@@ -93,6 +130,9 @@ function render() {
     guide.style.display = "none";
     const panel = PANEL.cloneNode(true);
     fill(panel.firstChild, {viewBox: `0 0 ${W} ${H}`}, [...grid(title), ...lines, guide]);
+    panel.onmousedown = event => { event.preventDefault(); panel.began = iterationAt(panel, event); };
+    panel.onmouseup = event => zoom(panel.began, iterationAt(panel, event));
+    panel.ondblclick = () => look(0, last);
     panel.onmousemove = event => hover(panel, nets, event);
     panel.onmouseleave = () => leave(panel);
     return panel;
@@ -105,4 +145,6 @@ document.getElementById("legend").append(...DATA.nets.map(net => {
   box.onchange = () => { hidden[box.checked ? "delete" : "add"](net); render(); };
   return element("label", {}, box, swatch(net), `${net.name} `);
 }));
+document.getElementById("log").onchange = event => { view.log = event.target.checked; render(); };
+document.getElementById("whole").onclick = () => look(0, last);
 render();
