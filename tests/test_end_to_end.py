@@ -350,6 +350,43 @@ def test_smoke_runs_what_needs_photographs_or_measures(resnet_lab: Call, tmp_pat
     assert all(run.is_complete() for run in runs)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["auxiliary", "bottleneck", "constructed", "easier", "ensemble", "gates", "inception", "stacked_3x3"]
+)
+def test_smoke_runs_what_is_analyzed(resnet_lab: Call, tmp_path: Path, name: str) -> None:
+    ended = resnet_lab("train", f"experiment=[{name},smoke]")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    runs = [Run(path.parent) for path in tmp_path.glob(f"outputs/{name}-smoke/*/seed0/record.json")]
+    assert runs
+    for run in runs:
+        assert run.is_complete()
+        assert list(run.directory.glob("analyses/*.csv"))
+
+
+def test_weights_kept_for_analyses_are_the_same_through_a_kill(tmp_path: Path) -> None:
+    words = (*LONGER, "analyze_at=[4,149,last]")
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
+    assert start(tmp_path / "whole", *words).wait() == 0
+    process = start(tmp_path / "killed", *words)
+    run = wait_for_rows(tmp_path / "killed", 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until_free(run)
+    assert run.kept_path(4).exists()
+    assert not run.kept_path(149).exists()
+    assert start(tmp_path / "killed", *words).wait() == 0
+    for iteration in (4, 149):
+        found, expected = (read_checkpoint(r.kept_path(iteration)) for r in (run, only_run(tmp_path / "whole")))
+        assert found is not None
+        assert expected is not None
+        assert found["global_step"] == iteration
+        same = [torch.equal(found["state_dict"][key], weight) for key, weight in expected["state_dict"].items()]
+        assert all(same)
+        assert same
+
+
 def test_info_counts(resnet_lab: Call) -> None:
     ended = resnet_lab("info", "model=cifar_resnet", "model.depth=56", "data=cifar10", "format=json")
     facts = json.loads(ended.stdout)
