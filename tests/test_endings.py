@@ -247,3 +247,10 @@ def test_a_reader_that_has_gone_is_no_bug(tmp_path: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_two_modes_at_once_are_refused_by_name(main: Callable[..., str]) -> None:
+    assert (
+        main("train", "--cfg", "job", "--run")
+        == "resnet-lab: --run and --cfg do not go together; give one of them"
+    )

@@ -10,7 +10,7 @@ from conftest import TINY
 
 from resnet_lab import list_runs
 from resnet_lab.runs.directory import Run
-from resnet_lab.runs.plan import add_to_plan, planned
+from resnet_lab.runs.plan import add_to_plan, drop_from_plan, planned
 from resnet_lab.runs.start import prepare
 from resnet_lab.text import columns, duration, size
 
@@ -173,3 +173,13 @@ def test_sizes_durations_and_columns_are_for_people() -> None:
     ]
     assert [duration(s) for s in (0.4, 59, 61, 3700, 172_800)] == ["0 s", "59 s", "1 min", "1 h 1 min", "2 d"]
     assert columns([("a", "1"), ("bc", "20")], right=(1,)) == ["a    1", "bc  20"]
+
+
+def test_a_plan_of_which_every_run_was_removed_is_gone(tmp_path: Path) -> None:
+    runs = [str(tmp_path / "study" / name / "seed0") for name in ("a", "b")]
+    add_to_plan(tmp_path / "study", runs)
+    drop_from_plan(tmp_path / "study", Path(runs[0]))
+    assert planned(tmp_path / "study") == {"b/seed0"}
+    drop_from_plan(tmp_path / "study", Path(runs[1]))
+    assert not (tmp_path / "study/plan.json").exists()
+    assert planned(tmp_path / "study") == set()

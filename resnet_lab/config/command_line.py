@@ -20,6 +20,8 @@ from resnet_lab.config.compose import CONF, register_resolvers, resolved
 from resnet_lab.config.hydra_errors import sentence
 from resnet_lab.endings import one_sentence
 
+MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # of Hydra's options
+
 Task = Callable[[DictConfig], Any]
 
 
@@ -46,6 +48,7 @@ def run_hydra(task: Task, config_name: str) -> None:
     parser = arguments()
     args = parser.parse_intermixed_args()
     with one_sentence(command):
+        check_one_mode(args)
         if args.experimental_rerun is not None:
             raise UserError("--experimental-rerun would unpickle a file, which can run code; give the overrides")
         trust.admit(args.trust_package)
@@ -61,6 +64,13 @@ def run_hydra(task: Task, config_name: str) -> None:
             )
         except CompactHydraException as error:
             raise UserError(sentence(error)) from error
+
+
+def check_one_mode(args: argparse.Namespace) -> None:
+    """Refuse two options of which each says what the command is to do."""
+    given = [f"--{name.replace('_', '-')}" for name in MODES if getattr(args, name)]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} do not go together; give one of them")
 
 
 def arguments() -> argparse.ArgumentParser:

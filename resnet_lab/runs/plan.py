@@ -21,13 +21,16 @@ def add_to_plan(experiment: Path, directories: list[str]) -> None:
 
 
 def drop_from_plan(experiment: Path, directory: Path) -> None:
-    """Take a run out of the plan, if it is in there."""
+    """Take a run out of the plan, if it is in there; a plan of none is removed."""
     if not (experiment / "plan.json").exists():
         return
     with locked(experiment):
         plan = planned(experiment)
         if (name := os.path.relpath(directory, experiment)) in plan:
-            write(experiment, plan - {name})
+            if rest := plan - {name}:
+                write(experiment, rest)
+            else:
+                (experiment / "plan.json").unlink()
 
 
 @contextlib.contextmanager
