@@ -14,7 +14,9 @@ from resnet_lab.analyses.measured import Rows, evaluated
 from resnet_lab.checks import check_at_least, check_positive
 from resnet_lab.data import ImageData
 
-FLAT = 1e-3  # of the largest second difference of a section: what bends less counts as straight
+# What bends less than this share of the loss counts as straight: of the loss at that point, as far from the weights it
+# may be a million times as high, and would hide whatever is rough near them.
+FLAT = 1e-4
 
 
 def roughness(
@@ -29,7 +31,7 @@ def roughness(
 
     Each line goes from -1 to 1 times a random direction, filter-normalized as in Li et al. (2018), with batch
     normalization by the running statistics. A convex section has no point that bends down; a section that falls to
-    one minimum and rises from it has no detour, convex or not.
+    one minimum and rises from it has no detour, convex or not. Detours are those of the logarithm of the loss.
 
     Args:
         part: train, val or test.
@@ -69,17 +71,23 @@ def not_convex(heights: Sequence[float]) -> float:
     bends = [
         before - 2 * here + after for before, here, after in zip(heights, heights[1:], heights[2:], strict=False)
     ]
-    straight = FLAT * max(map(abs, bends))
-    return 100 * sum(bend < -straight for bend in bends) / len(bends)
+    down = (bend < -FLAT * abs(here) for bend, here in zip(bends, heights[1:-1], strict=True))
+    return 100 * sum(down) / len(bends)
 
 
 def detour(heights: Sequence[float]) -> float:
-    """By how many percent the variation exceeds that of a fall to the minimum and a rise to the other end."""
-    needed = heights[0] + heights[-1] - 2 * min(heights)
-    variation = sum(abs(after - before) for before, after in itertools.pairwise(heights))
+    """By how many percent their logarithms vary more than in a fall to the minimum and a rise to the other end."""
+    logs = [logarithm(height) for height in heights]
+    needed = logs[0] + logs[-1] - 2 * min(logs)
+    variation = sum(abs(after - before) for before, after in itertools.pairwise(logs))
     return 100 * (variation / needed - 1) if needed > 0 else 0.0
 
 
 def climb(heights: Sequence[float]) -> float:
     """The mean logarithm to base 10 of the heights at the two ends."""
-    return statistics.fmean(math.log10(max(end, sys.float_info.min)) for end in (heights[0], heights[-1]))
+    return statistics.fmean(map(logarithm, (heights[0], heights[-1])))
+
+
+def logarithm(height: float) -> float:
+    """To base 10, of the smallest number where there is none."""
+    return math.log10(max(height, sys.float_info.min))
