@@ -14,8 +14,8 @@ from resnet_lab.analyses.measured import Rows, evaluated
 from resnet_lab.checks import check_at_least, check_positive
 from resnet_lab.data import ImageData
 
-# What bends less than this share of the loss at that point counts as straight. Far from the weights the loss may be a
-# million times as high: a share of that would hide whatever is rough near them.
+# What bends less than this share of the loss at that point counts as straight. Far from the weights the loss may
+# be a million times as high: a share of that would hide whatever is rough near them.
 FLAT = 1e-4
 
 
