@@ -99,7 +99,9 @@ def test_trends_by_rank() -> None:
     found, effect = outcome(rising, nets)
     # of 15 pairs 12 rise and 3 have the same depth: 12 / sqrt(12 * 15)
     assert (found, "Kendall's tau +0.89 over 6 runs" in effect) == ("shown", True)
-    assert outcome(rising | {"is": "falling"}, nets)[0] == "not shown"
+    assert "one-sided p 0.0" in effect
+    found, effect = outcome(rising | {"is": "falling"}, nets)
+    assert (found, "one-sided p 0.9" in effect) == ("not shown", True)
     level = {(20, "none"): [1.0, 1.0], (32, "none"): [1.0, 1.0], (44, "none"): [1.0, 1.0]}
     assert outcome(rising, level)[0] == "undecided"
     assert "fewer than three values" in outcome(rising, NETS)[1]

@@ -158,7 +158,8 @@ def trend(study: Study, claim: Claim) -> tuple[str, str]:
     means = ", ".join(f"{v.name} {spread(v.found, claim.measure)}" for _, v in sorted(found, key=lambda f: f[0]))
     remarks = [remark for _, net in found for remark in reservations(net)]
     words = f" ({'; '.join(remarks)})" if remarks else ""
-    effect = f"{claim.measure.told}: Kendall's tau {tau:+.2f} over {len(xs)} runs, one-sided p {p(chance)}{words}"
+    claimed = chance if claim.how == "rising" else 1 - chance
+    effect = f"{claim.measure.told}: Kendall's tau {tau:+.2f} over {len(xs)} runs, one-sided p {p(claimed)}{words}"
     return ("shown" if shown else "not shown" if opposite else "undecided"), f"{effect}. {means}."
 
 
