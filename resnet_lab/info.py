@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.command_line import run_command
-from resnet_lab.config.rules import FOLDER, check
+from resnet_lab.config.values import FOLDER, check
 from resnet_lab.runs.find import run_at
 from resnet_lab.runs.swept import title
 from resnet_lab.text import columns

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.compose import CONF, freeze
-from resnet_lab.config.shrink import SHAPES
+from resnet_lab.config.ranges import SHAPES
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import identity
 from resnet_lab.runs.start import prepare
@@ -107,7 +107,7 @@ def test_smoke_keeps_the_shape_of_the_images(composed: Composed) -> None:
 def test_smoke_keeps_what_is_given_outright_and_scales_what_counts_iterations(composed: Composed) -> None:
     own = ("experiment=[cifar10_degradation,smoke]", "schedule.milestones=[16000,48000]")
     assert composed(*own)["schedule"]["milestones"] == [1, 3]
-    given = composed(*own, "iterations=640", "data.batch_size=4", "data.holdout=5000", "trainer=ddp_cpu")
+    given = composed(*own, "iterations=640", "data.batch_size=4", "data.holdout=50", "trainer=ddp_cpu")
     assert given["iterations"] == 640
     assert given["schedule"]["milestones"] == [16000, 48000]
     assert (given["data"]["batch_size"], given["trainer"]["devices"]) == (4, 2)
@@ -221,19 +221,13 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1"),
-        ("data.root=null", "data: root must be a folder, got None"),
         ("data.crop_padding=9", "data.crop_padding must not exceed the image size 8, got 9"),
-        ("data.batch_size=0", "data: batch_size must be a positive integer, got 0"),
-        ("data.holdout=40", "holdout must be below the 40 training images, got 40"),
-        ("schedule.gamma=2", r"schedule: gamma must be in \(0, 1\], got 2"),
-        ("schedule.milestones=[9,3]", r"schedule: milestones must be positive .* got \[9, 3\]"),
         (
             "job=throughput",
             "job=throughput times iterations=6 of one epoch after 3 to warm up, and an epoch of 40 images in "
             "batches of 16 has 3; set a smaller data.batch_size, or use data=synthetic data.train_images=144",
         ),
-        ("trainer.accelerator=abacus", "trainer: .*abacus"),
+        ("trainer.strategy=deepspeed", "trainer: .*DeepSpeed"),
     ],
 )
 def test_refused_before_training(
@@ -260,12 +254,6 @@ def test_a_last_batch_of_one_image_is_refused_where_it_cannot_be_trained_on(tiny
     # at four times the resolution a channel has more than one value
     run, config = tiny("data.train_images=33")
     assert execute(run, config) == 0
-
-
-def test_the_test_error_cannot_steer_the_training(tiny: Callable[..., tuple[Run, dict[str, Any]]]) -> None:
-    run, config = tiny("schedule=plateau", "schedule.monitor=val/error")
-    assert execute(run, config) == 1
-    assert "needs data.holdout" in run.record()["error"]
 
 
 def test_another_config_never_takes_over_a_directory(composed: Composed) -> None:

@@ -86,12 +86,12 @@ def test_a_stopped_sweep_leaves_no_job_and_the_same_command_goes_on(tmp_path: Pa
 
 @pytest.mark.usefixtures("cluster")
 def test_a_job_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
-    sweep = ("hydra.mode=MULTIRUN", "hydra/launcher=slurm", "model.width=4,0")
+    sweep = ("hydra.mode=MULTIRUN", "hydra/launcher=slurm", "data.crop_padding=0,9")
     ended = subprocess.run(
         ["resnet-lab", *TINY, *sweep], cwd=tmp_path, capture_output=True, text=True, env=os.environ
     )
     assert ended.returncode == 1
-    assert "width must be a positive integer, got 0" in ended.stdout
+    assert "data.crop_padding must not exceed the image size 8, got 9" in ended.stdout
     statuses = [Run(path.parent).status() for path in tmp_path.glob("outputs/*/*/seed0/record.json")]
     assert sorted(statuses) == ["completed", "failed"]
 

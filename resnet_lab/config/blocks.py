@@ -5,6 +5,7 @@ from typing import Any
 
 from resnet_lab import families, trust
 from resnet_lab.checks import UserError, closest, hint
+from resnet_lab.config.ranges import check_ranges
 from resnet_lab.config.signatures import Missing, settings_of
 
 # What each kind of constructor is given by the lab, and not by the config.
@@ -53,7 +54,7 @@ def check_blocks(config: dict[str, Any]) -> None:
         check_settings(block, target.rpartition(".")[2], given, set(taken), facts & set(taken))
         for name, value in given.items():
             check_type(f"{block}.{name}", value, taken[name])
-        check_family(block, target, given)
+        check_together(block, target, given)
 
 
 def blocks(config: dict[str, Any]) -> Iterator[tuple[str, set[str], Any]]:
@@ -90,8 +91,9 @@ def check_type(key: str, value: Any, annotation: str) -> None:
         raise UserError(f"{key} must be {allowed}, got {value!r}")
 
 
-def check_family(block: str, target: str, given: dict[str, Any]) -> None:
+def check_together(block: str, target: str, given: dict[str, Any]) -> None:
     try:
         families.check_net(target, given)
+        check_ranges(block, target, given)
     except ValueError as error:
         raise UserError(f"{block}: {error}") from error

@@ -10,8 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from resnet_lab.checks import UserError, check_safe, hint
 from resnet_lab.config.blocks import check_blocks
-from resnet_lab.config.rules import check_run_dir, check_values, is_integer, items
+from resnet_lab.config.rules import check_run_dir, check_values
 from resnet_lab.config.targets import check_names
+from resnet_lab.config.values import check_finite, is_integer, items
 from resnet_lab.runs import first_weights, identity
 from resnet_lab.runs.identity import DERIVED, sanitize
 
@@ -90,6 +91,7 @@ def resolved(config: DictConfig, name: str) -> dict[str, Any]:
         cause = str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
         raise UserError(f"{error.full_key or 'the config'}: {cause}") from error
     check_names(plain_config)
+    check_finite("", plain_config)
     check_blocks(plain_config)
     check_text("", plain_config)
     check_values(plain_config, name)

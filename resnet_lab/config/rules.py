@@ -1,30 +1,34 @@
 """What a value of a config may be, where no constructor says so. Imports no torch, so it answers at once."""
 
 import importlib.util
-import math
-from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from resnet_lab.checks import UserError, hint
+from resnet_lab.checks import UserError
+from resnet_lab.config import trainer
+from resnet_lab.config.values import (
+    COUNT_OR_NULL,
+    FACTORY,
+    FOLDER,
+    NAME,
+    SECONDS,
+    SEED,
+    SWITCH,
+    TARGET,
+    Rule,
+    check,
+    check_known,
+    is_integer,
+    is_list_of_names,
+    is_name,
+    is_number,
+    is_text,
+    one_of,
+)
 from resnet_lab.runs.claims import read_claims
-from resnet_lab.runs.identity import sanitize
 from resnet_lab.runs.jobs import NAMES, job_of, trains
 from resnet_lab.runs.processes import CORES, devices
 
-# The Trainer has more; those would have a run train or evaluate on less than it says, or not to its end.
-TRAINER_SETTINGS = {
-    *("_target_", "accelerator", "devices", "num_nodes", "strategy", "precision", "sync_batchnorm"),
-    *("gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark", "detect_anomaly", "profiler"),
-    *("check_val_every_n_epoch", "val_check_interval"),
-}
-INSTEAD = {
-    "accumulate_grad_batches": "set data.batch_size, which is shared out between trainer.devices",
-    "fast_dev_run": "take 'experiment=[NAME,smoke]' or experiment=smoke, or set iterations=2",
-    "limit_train_batches": "set data.subset to train on fewer images, or iterations to train for less",
-    "max_epochs": "set iterations",
-    "max_steps": "set iterations",
-}
 SERVICES = {"resnet_lab.loggers.WandB": "wandb", "resnet_lab.loggers.MLflow": "mlflow"}
 PROTOCOLS = {
     "center_crop": {"shorter_side"},
@@ -34,19 +38,11 @@ PROTOCOLS = {
 }
 
 
-class Rule(NamedTuple):
-    """Whether a value is allowed, and what is, in words that follow `must be`."""
-
-    allows: Callable[[Any], Any]
-    allowed: str
-    then: str = ","
-
-
 def check_values(config: dict[str, Any], command: str) -> None:
     """Refuse what no constructor would see in the resolved config of a command.
 
     Raises:
-        UserError: a value is out of its range, of another type, or not finite; a setting of the runtime, the
+        UserError: a value is out of its range or of another type; a setting of the runtime, the
             Trainer or the protocol is not there.
     """
     for key, rule in RULES[command].items():
@@ -54,7 +50,6 @@ def check_values(config: dict[str, Any], command: str) -> None:
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         check(key, value, rule)
-    check_finite("", config)
     for block in ("runtime", "verdict"):
         known = [key.partition(".")[2] for key in RULES[command] if key.startswith(f"{block}.")]
         check_known(block, config.get(block, ()), known)
@@ -62,25 +57,13 @@ def check_values(config: dict[str, Any], command: str) -> None:
         check_named("callbacks", config.get("callbacks") or {}, "callbacks=[ema,gradient_norms]")
         check_named("logger", config.get("logger") or {}, "logger=[tensorboard,csv]")
         check_callbacks(config)
+        check_schedule(config)
         check_iterations(config)
         check_loggers(config.get("logger") or {})
     if command in ("train", "eval"):
-        check_trainer(config["trainer"])
+        trainer.check_trainer(config["trainer"])
     if command == "eval":
         check_protocol(config["protocol"])
-
-
-def check(key: str, value: Any, rule: Rule) -> None:
-    """Raise UserError unless the rule allows the value of that key."""
-    if not rule.allows(value):
-        raise UserError(f"{key} must be {rule.allowed}{rule.then} got {value!r}")
-
-
-def check_known(block: str, settings: Iterable[str], known: Collection[str]) -> None:
-    """Raise UserError unless each setting of the block is one of those known."""
-    for name in settings:
-        if name not in known:
-            raise UserError(f"{block}.{name} is not a setting here; {hint(name, known, f'{block}.')}")
 
 
 def check_iterations(config: dict[str, Any]) -> None:
@@ -97,28 +80,6 @@ def check_run_dir(config: dict[str, Any]) -> None:
         config["output_root"], config["experiment_name"], config["run_name"], f"seed{config['seed']}"
     ):
         raise UserError("run_dir follows from output_root, experiment_name, run_name and seed; set these")
-
-
-def check_trainer(trainer: dict[str, Any]) -> None:
-    """Refuse settings by which a run would not be trained or evaluated as it says."""
-    for name in trainer:
-        if remedy := INSTEAD.get(name):
-            raise UserError(f"trainer.{name} is not a setting here; {remedy}")
-    check_known("trainer", trainer, TRAINER_SETTINGS)
-    every = trainer.get("check_val_every_n_epoch", 1)
-    if every not in (1, None):
-        # anything else would leave the last iteration without an evaluation
-        raise UserError(
-            "trainer.check_val_every_n_epoch must be 1, or null to have trainer.val_check_interval count "
-            f"iterations; got {every!r}"
-        )
-    interval = trainer.get("val_check_interval", 1.0)
-    counted = is_integer(interval, 1) and every is None
-    if not counted and not (isinstance(interval, float) and 0 < interval <= 1 and every == 1):
-        raise UserError(
-            "trainer.val_check_interval must be a part of an epoch in (0, 1], or a number of iterations with "
-            f"trainer.check_val_every_n_epoch=null; got {interval!r}"
-        )
 
 
 def check_named(group: str, of_group: Any, example: str) -> None:
@@ -162,6 +123,25 @@ def check_loggers(loggers: dict[str, Any]) -> None:
             raise UserError(f"logger={package} needs {package}: pip install 'resnet-lab[{package}]'")
 
 
+def check_schedule(config: dict[str, Any]) -> None:
+    """Refuse a schedule that looks at test errors, or that ends before the training.
+
+    Raises:
+        UserError: it does.
+    """
+    schedule = config["schedule"]
+    if schedule.get("monitor") == "val/error" and not config["data"].get("holdout"):
+        raise UserError(
+            "schedule.monitor=val/error needs data.holdout: without images held out, the validation error is "
+            "the test error, and nothing is chosen by that; set data.holdout=5000 or schedule.monitor=train/error"
+        )
+    if is_integer(schedule.get("total_steps"), 1, config["iterations"] - 1):
+        raise UserError(
+            f"schedule.total_steps must be {config['iterations']} or more, as there are as many iterations, got "
+            f"{schedule['total_steps']}"
+        )
+
+
 def check_protocol(protocol: Any) -> None:
     """Refuse a protocol that is not there, or whose settings are not its own.
 
@@ -173,37 +153,6 @@ def check_protocol(protocol: Any) -> None:
     check_known("protocol", protocol, {"name", *PROTOCOLS[str(name)]})
     for setting in PROTOCOLS[str(name)]:
         check(f"protocol.{setting}", protocol.get(setting), PROTOCOL_RULES[setting])
-
-
-def check_finite(where: str, value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where} must be a finite number, got {value!r}")
-    for key, item in items(value):
-        check_finite(f"{where}.{key}".lstrip("."), item)
-
-
-def items(value: Any) -> Iterable[tuple[Any, Any]]:
-    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-
-
-def is_integer(value: object, least: int, most: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def is_number(value: object, least: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
-
-
-def is_devices(value: object) -> bool:
-    return value in (None, "auto", -1) or isinstance(value, list) or is_integer(value, 1)
-
-
-def is_name(value: object) -> bool:
-    return isinstance(value, str) and value == sanitize(value)
-
-
-def is_list_of_names(value: object) -> bool:
-    return isinstance(value, list) and all(is_name(name) for name in value)
 
 
 def is_list_of_analyses(value: object) -> bool:
@@ -227,36 +176,10 @@ def read_claims_of(value: object) -> bool:
     return True
 
 
-def is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def one_of(*words: str) -> Rule:
-    return Rule(lambda value: value in words, f"one of {', '.join(words)}", ";")
-
-
-NAME = Rule(is_name, "letters, digits, dots, dashes and underscores, at most 80")
-SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
-FOLDER = Rule(is_text, "a folder")
-SEED = Rule(lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1")
-TARGET = Rule(is_text, "the dotted name of a class or function")
-FACTORY = Rule(lambda value: value is True, "true, as it is finished once the network is there")
-COUNT = Rule(lambda value: is_integer(value, 1), "a positive integer")
-COUNT_OR_NULL = Rule(lambda value: value is None or is_integer(value, 1), "a positive integer")
-SECONDS = Rule(lambda value: is_number(value, 1), "a number of seconds, 1 or more")
 PROTOCOL_RULES = {
     "shorter_side": COUNT_OR_NULL,
     "shorter_sides": Rule(lambda value: isinstance(value, list) and bool(value), "a list of lengths"),
     "mirrored": SWITCH,
-}
-TRAINER = {
-    "trainer.profiler": Rule(
-        lambda value: value in (None, "simple", "advanced"),
-        "null, simple or advanced, whose reports go beside the record",
-    ),
-    "trainer._target_": TARGET,
-    "trainer.devices": Rule(is_devices, "a number, a list of GPUs or auto"),
-    "trainer.num_nodes": COUNT_OR_NULL,
 }
 RULES: dict[str, dict[str, Rule]] = {
     "train": {
@@ -285,7 +208,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "optimizer._partial_": FACTORY,
         "schedule._target_": TARGET,
         "schedule._partial_": FACTORY,
-        **TRAINER,
+        **trainer.RULES,
         "verdict.margin": Rule(
             lambda value: value is None or (is_number(value, 0) and value > 0),
             "null or a positive number of points",
@@ -315,7 +238,7 @@ RULES: dict[str, dict[str, Rule]] = {
             lambda value: value is None or is_integer(value, 0), "null or a number of images, 0 or more"
         ),
     },
-    "eval": {"ensemble": SWITCH, **TRAINER},
+    "eval": {"ensemble": SWITCH, **trainer.RULES},
     "analyze": {
         "jobs": COUNT_OR_NULL,
         "seed": Rule(lambda value: value is None or SEED.allows(value), f"null or {SEED.allowed}"),

@@ -14,22 +14,14 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from resnet_lab.config.compose import CONF
-from resnet_lab.config.rules import is_integer
+from resnet_lab.config.ranges import SHAPES
+from resnet_lab.config.values import is_integer
 
 NAME = "smoke"
 ITERATIONS = 4
 NARROWER = 4  # times
 BATCH, TRAIN_IMAGES, TEST_IMAGES, HOLDOUT = 8, 56, 16, 8
 LARGEST = 96  # pixels, of which an ImageNet stem and its stages leave three
-# Channels, pixels and classes of the datasets that do not say so in their YAML.
-SHAPES = {
-    "resnet_lab.data.CIFAR10": (3, 32, 10),
-    "resnet_lab.data.CIFAR100": (3, 32, 100),
-    "resnet_lab.data.Digits": (1, 8, 10),
-    "resnet_lab.data.FashionMNIST": (1, 28, 10),
-    "resnet_lab.data.ImageNet": (3, 224, 1000),
-    "resnet_lab.data.MNIST": (1, 28, 10),
-}
 SYNTHETIC = "resnet_lab.data.Synthetic"
 CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 EVERY_EPOCH = {"check_val_every_n_epoch": 1, "val_check_interval": 1.0}

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import DatasetFolder
 
-from resnet_lab.checks import UserError, check_at_least, check_positive
+from resnet_lab.checks import UserError, check_positive
+from resnet_lab.crops import check_crops
 from resnet_lab.data.augment import colour_shifts
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, Request, View, stack
 from resnet_lab.data.module import ImageData, hold_out, log
@@ -30,7 +31,6 @@ from resnet_lab.text import one_line
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 LONGEST = 16  # times as long as wide; only the middle of longer images is used
-WIDEST = 4  # times image_size; with a longer side a crop shows less than a sixteenth of the image
 SAMPLED = 9  # images examined to estimate their size
 BLOWN_UP = 2  # times the files' own size; images resized to more than that count as small
 CLASSES = 1000  # of ImageNet, for use without its folders
@@ -102,9 +102,8 @@ class ImageNet(ImageData):
         super().__init__(num_workers=0 if num_workers is None else num_workers, **settings)
         check_positive(image_size=image_size, statistics_images=statistics_images, prefetch=prefetch)
         check_positive(max_pixels=max_pixels)
-        check_at_least(image_size, eval_shorter_side=eval_shorter_side)
-        self.shorter_side = check_sides(shorter_side, image_size)
-        check_shown(image_size, self.shorter_side, eval_shorter_side)
+        check_crops(image_size, shorter_side, eval_shorter_side)
+        self.shorter_side = (shorter_side[0], shorter_side[1])
         if isinstance(colour, bool) or not isinstance(colour, int | float) or colour < 0:
             raise ValueError(f"colour must be a number, 0 or more, got {colour!r}")
         if not isinstance(allow_unreadable, bool):
@@ -342,25 +341,6 @@ def read_folder(folder: Path) -> Files:
         )
     paths, labels = zip(*samples, strict=True)
     return Files(np.array([os.fsencode(path) for path in paths]), torch.tensor(labels))
-
-
-def check_sides(sides: Any, image_size: int) -> tuple[int, int]:
-    pair = list(sides) if isinstance(sides, list | tuple) else []
-    if len(pair) != 2 or not all(type(side) is int for side in pair) or not image_size <= pair[0] <= pair[1]:
-        raise ValueError(f"shorter_side must be two lengths from image_size={image_size} up, got {sides!r}")
-    return pair[0], pair[1]
-
-
-def check_shown(image_size: int, shorter_side: tuple[int, int], eval_shorter_side: int) -> None:
-    """Raise ValueError where a crop would show next to nothing of an image."""
-    if max(*shorter_side, eval_shorter_side) > WIDEST * image_size:
-        least, most = (round(image_size * side / 224) for side in (256, 480))
-        raise ValueError(
-            f"shorter_side={list(shorter_side)} and eval_shorter_side={eval_shorter_side} must not exceed "
-            f"{WIDEST} times image_size={image_size}, or a crop shows less than a sixteenth of the image; set "
-            f"data.shorter_side=[{least},{most}] data.eval_shorter_side={least}, the paper's proportions, or use "
-            "data=image_folder for small images"
-        )
 
 
 def warn_of_small_images(train: Files, shorter_side: tuple[int, int]) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.rules import COUNT, check, check_protocol
+from resnet_lab.config.rules import check_protocol
+from resnet_lab.config.values import COUNT, check
 from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, View
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop

