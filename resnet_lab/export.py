@@ -35,7 +35,7 @@ def check_source(config: dict[str, Any]) -> None:
     """Refuse weights from two places or none, and blocks that do not go with them."""
     if (config["run"] is None) == (config["weights"] is None):
         raise UserError("run=FOLDER or weights=FILE must be given, one of them alone")
-    blocks = {name: config[name] for name in ("model", "data")}
+    blocks = {name: config.get(name) for name in ("model", "data")}
     if config["run"] is not None:
         if given := [name for name, block in blocks.items() if block is not None]:
             raise UserError(f"{given[0]} goes with weights=FILE; a run has its own")

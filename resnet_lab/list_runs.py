@@ -67,13 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="print a shell line that makes this run again, once it is checked",
     )
-    parser.add_argument(
-        trust.FLAG,
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="with --command: a package that the run names",
-    )
+    trust.add_flag(parser, "with --command: a package that the run names")
     parser.add_argument("--yes", action="store_true", help="with --remove: do not ask")
     return parser
 

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import importlib.util
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, all_suffixes
 from importlib.metadata import PackageNotFoundError, version
@@ -90,6 +91,11 @@ def admit(names: Iterable[str]) -> None:
         spec_of(name)
         if name not in _admitted:
             _admitted.append(name)
+
+
+def add_flag(parser: ArgumentParser, help: str) -> None:
+    """Give a command the option, once for each package."""
+    parser.add_argument(FLAG, action="append", default=[], metavar="PACKAGE", help=help)
 
 
 def is_trusted(target: str) -> bool:

@@ -77,13 +77,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = utils.get_args_parser()
     shown: Any = parser._option_string_actions["--version"]
     shown.version, shown.help = f"resnet-lab {__version__}", "Show the lab's version and exit"
-    parser.add_argument(
-        trust.FLAG,
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="Let the config name nets, datasets, optimizers, schedules in a package of your own; repeatable",
-    )
+    trust.add_flag(parser, "Let the config name code in a package of your own; repeatable")
     return parser
 
 

@@ -108,13 +108,21 @@ def check_text(where: str, value: Any) -> None:
 
 def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
     """Refuse top-level keys that conf/<name>.yaml does not have, which Hydra would merge in silence."""
-    base: Any = OmegaConf.to_container(OmegaConf.load(f"{CONF}/{name}.yaml"))
-    groups = dict(next(iter(entry.items())) for entry in base.pop("defaults") if isinstance(entry, dict))
-    groups.pop("experiment", None)
-    known = [key for key in [*base, *groups] if "override" not in key]
+    keys, groups = keys_and_groups(name)
+    known = [*keys, *groups]
     for key in config:
         if key not in known:
             raise UserError(f"{key} is not a key of the config; {hint(key, known)}")
-    optional = {"hydra", "logger", *(group for group, chosen in groups.items() if chosen is None)}
+    optional = {"hydra", "logger", *(group for group, choice in groups.items() if choice is None)}
     if missing := [key for key in known if key not in config and key not in optional]:
         raise UserError(f"{missing[0]} is missing from the config")
+
+
+def keys_and_groups(name: str) -> tuple[list[str], dict[str, Any]]:
+    """The keys of conf/<name>.yaml itself, and the groups in its defaults list, each with its choice."""
+    base: Any = OmegaConf.to_container(OmegaConf.load(f"{CONF}/{name}.yaml"))
+    choices = [entry for entry in base.pop("defaults") if isinstance(entry, dict)]  # all but `_self_`
+    groups = {group: choice for entry in choices for group, choice in entry.items()}
+    # an experiment changes other keys, and an override chooses in a group of Hydra's own
+    blocks = {g: c for g, c in groups.items() if g != "experiment" and not g.startswith("override ")}
+    return list(base), blocks

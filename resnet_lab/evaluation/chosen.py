@@ -1,6 +1,5 @@
 """Which stored weights a command works on: those of runs at and under paths, and checkpoints. No torch."""
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.find import Found, find_runs
 from resnet_lab.runs.jobs import job_of
+from resnet_lab.runs.processes import rank
 from resnet_lab.runs.validity import check_facts
 from resnet_lab.text import LONGEST_MESSAGE, one_line
 
@@ -101,6 +101,6 @@ def is_complete_or_told(stored: Stored, named: set[Path]) -> bool:
 
 
 def say(line: str) -> None:
-    """Once, however many processes there are."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    """Print the line once, however many processes there are."""
+    if rank() == 0:
         print(one_line(line, LONGEST_MESSAGE))

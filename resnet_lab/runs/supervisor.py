@@ -138,7 +138,7 @@ def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> 
     if status == "completed" and code == 0:
         return 0
     stopped = code == EXIT_INTERRUPTED or (requests and status != "failed")
-    if status == "interrupted" or stopped or follows_from_stopping(record, processes):
+    if status == "interrupted" or stopped or failed_as_others_stopped(record, processes):
         silent = "did not stop in time and was ended" if processes.killed else "stopped"
         run.update(status="interrupted", error=record.get("error") or silent, ended=now())
         return EXIT_INTERRUPTED
@@ -151,11 +151,15 @@ def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> 
     return 1
 
 
-def follows_from_stopping(record: dict[str, Any], processes: Processes) -> bool:
-    """Whether the first process failed because another one had stopped as it was asked to."""
-    ended = {process.returncode for process in processes.started[1:]}
-    others_stopped = bool(ended & {EXIT_INTERRUPTED, -signal.SIGKILL}) or started_outside() is not None
-    return processes.asked and others_stopped and bool(record.get("traceback"))
+def failed_as_others_stopped(record: dict[str, Any], processes: Processes) -> bool:
+    """Whether the first process failed only because another one had stopped, as all were asked to.
+
+    Those that torchrun or srun started cannot be seen from here, and are taken to have stopped.
+    """
+    if not processes.asked or not record.get("traceback"):
+        return False
+    codes = [process.returncode for process in processes.started[1:]]
+    return started_outside() is not None or EXIT_INTERRUPTED in codes or -signal.SIGKILL in codes
 
 
 def ending(code: int) -> str:

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -59,8 +59,11 @@ class Job:
             self.reason = f"{how}; see {self.run.log_path}"
 
 
-class SweepLauncher(Launcher):
-    """Runs the jobs of a sweep, tells how they go, and ends with an exit code that is true.
+JobT = TypeVar("JobT", bound=Job)  # what a launcher knows of each of its jobs
+
+
+class SweepLauncher(Launcher, Generic[JobT]):
+    """Runs the jobs of a sweep, shows how they go, and exits nonzero unless every job completed.
 
     A launcher of this kind says what its jobs are, and how to start, watch and stop them.
     """
@@ -74,11 +77,11 @@ class SweepLauncher(Launcher):
         self.composed: dict[tuple[str, ...], dict[str, Any]] = {}
 
     @abstractmethod
-    def start(self, configs: list[dict[str, Any]]) -> Sequence[Job]:
+    def start(self, configs: list[dict[str, Any]]) -> Sequence[JobT]:
         """The jobs of these configs, none of them begun or all of them in a queue."""
 
     @abstractmethod
-    def step(self, jobs: Sequence[Job]) -> None:
+    def step(self, jobs: Sequence[JobT]) -> None:
         """Bring the jobs up to date, begin what can begin, and stop all if `stopping`."""
 
     def close(self) -> None:
@@ -102,7 +105,7 @@ class SweepLauncher(Launcher):
         check_analyses(self.hydra_context.config_loader, asked_for(configs), words)
         return configs
 
-    def finished(self, jobs: Sequence[Job]) -> bool:
+    def finished(self, jobs: Sequence[JobT]) -> bool:
         return all(job.ended for job in jobs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -125,7 +128,7 @@ class SweepLauncher(Launcher):
             self.commands = {**self.commands, frozen["run_dir"]: typed()}
         return self.composed[overrides]
 
-    def _run(self, configs: list[dict[str, Any]]) -> Sequence[Job]:
+    def _run(self, configs: list[dict[str, Any]]) -> Sequence[JobT]:
         experiments = sorted({Run(config["run_dir"]).directory.parent.parent for config in configs})
         for experiment in experiments:
             runs = [config["run_dir"] for config in configs]
@@ -154,7 +157,7 @@ class SweepLauncher(Launcher):
                 code = analyze([job.run for job in complete], asked, words, lambda: self.stopping) or code
         return EXIT_INTERRUPTED if self.stopping else int(bool(code))
 
-    def _watch(self, jobs: Sequence[Job]) -> None:
+    def _watch(self, jobs: Sequence[JobT]) -> None:
         with JobsTable(jobs) as table:
             while not self.finished(jobs):
                 self.step(jobs)

@@ -77,11 +77,11 @@ class LocalJob(Job):
             self.process.terminate()
 
 
-class PoolLauncher(SweepLauncher):
+class PoolLauncher(SweepLauncher[LocalJob]):
     """Runs `n_jobs` jobs at a time, and shares the cores or the GPUs out between them.
 
     Args:
-        n_jobs: null for one a core or a GPU, as far as each job's devices go.
+        n_jobs: number of jobs at a time; null for as many as there are cores or GPUs for each job's devices.
         on_failure: `continue` with the other jobs, or `stop` them (the same command resumes them).
 
     Raises:
@@ -104,23 +104,22 @@ class PoolLauncher(SweepLauncher):
         self.starter = Starter(unfinished, self.places[0])
         return jobs
 
-    def step(self, jobs: Sequence[Job]) -> None:
-        local = [job for job in jobs if isinstance(job, LocalJob)]
-        for job in local:
+    def step(self, jobs: Sequence[LocalJob]) -> None:
+        for job in jobs:
             job.poll()
             self.stopping |= job.status == "failed" and self.on_failure == "stop"
-        for job in local if self.stopping else []:
+        for job in jobs if self.stopping else []:
             job.stop()
         if not self.starter.is_ready():
             return
         for place, extra in enumerate(self.places):
-            if self.stopping or place in [job.place for job in local]:
+            if self.stopping or place in [job.place for job in jobs]:
                 continue
-            if ready := next((job for job in local if job.can_begin()), None):
+            if ready := next((job for job in jobs if job.can_begin()), None):
                 ready.begin(place, extra, self.starter)
                 self.stopping |= ready.status == "failed" and self.on_failure == "stop"
 
-    def finished(self, jobs: Sequence[Job]) -> bool:
+    def finished(self, jobs: Sequence[LocalJob]) -> bool:
         return all(job.ended or (self.stopping and job.status in ("waiting", "in use")) for job in jobs)
 
     def close(self) -> None:

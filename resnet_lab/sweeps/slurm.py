@@ -1,6 +1,6 @@
 """`hydra/launcher=slurm`: the jobs of a sweep on a SLURM cluster, with hydra-submitit-launcher's settings.
 
-Arrays of jobs, one task a device. Submitit alone puts a job back into the queue: when its time runs out,
+Arrays of jobs, one task per device. Submitit alone puts a job back into the queue: when its time runs out,
 when it is preempted, or when it is sent SIGTERM; the run resumes from its checkpoint.
 """
 
@@ -73,12 +73,12 @@ class SlurmJob(Job):
             self.status = "waiting" if state == "PENDING" else "running"
             return
         status = self.run.status()
-        if status not in ("completed", "failed", "interrupted"):  # it did not come so far
+        if status not in ("completed", "failed", "interrupted"):  # it never got that far
             status = "interrupted" if state == "CANCELLED" else "failed"
         self.end(status, f"SLURM ended it as {state}, {self.submission.paths.stderr}")
 
 
-class SlurmLauncher(SweepLauncher):
+class SlurmLauncher(SweepLauncher[SlurmJob]):
     """Submits the jobs of a sweep and waits for them; stopped, it cancels them.
 
     Args:
@@ -105,10 +105,10 @@ class SlurmLauncher(SweepLauncher):
             self._submit(list(group), dict(resources))
         return jobs
 
-    def step(self, jobs: Sequence[Job]) -> None:
+    def step(self, jobs: Sequence[SlurmJob]) -> None:
         if time.monotonic() - self.looked < LOOK_EVERY:
             return
-        active = [job for job in jobs if isinstance(job, SlurmJob) and not job.ended]
+        active = [job for job in jobs if not job.ended]
         ids = [job.submission.job_id for job in active]
         if self.stopping and ids:
             subprocess.run(["scancel", *ids])
@@ -137,7 +137,7 @@ class SlurmLauncher(SweepLauncher):
 
 
 def needs(job: SlurmJob) -> list[tuple[str, int]]:
-    """The tasks, machines and GPUs of a job, a task a device."""
+    """The tasks, machines and GPUs of a job, one task per device."""
     trainer = job.config["trainer"]
     each = devices(trainer)
     gpus = [("gpus_per_node", each)] if trainer["accelerator"] != "cpu" else []
