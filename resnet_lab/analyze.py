@@ -1,4 +1,4 @@
-"""`resnet-lab-analyze`: look inside stored nets, or a fresh one; rows go beside the record."""
+"""`resnet-lab-analyze`: look inside stored nets or a fresh one; rows are stored beside the record."""
 
 import csv
 import functools
@@ -88,7 +88,7 @@ def perform(config: dict[str, Any], name: str | None = None) -> int:
 
 
 def each_of(complete: list[Stored], analyzed: Callable[[Stored], bool], jobs: int | None) -> list[bool]:
-    """Whether each went well; several at once, each on its share of the cores."""
+    """Analyze several runs at once, each on its share of the cores; return whether each succeeded."""
     processes = min(jobs or CORES, len(complete))
     if processes < 2:
         return [analyzed(stored) for stored in complete]
@@ -124,7 +124,7 @@ def analyze_run(stored: Stored, asked: Asked, force: bool) -> bool:
         path = stored.run.directory / FOLDER / asked.file(at)
         try:
             if not force and is_done(stored.run, asked, at):
-                say(f"{path}: there already; force=true makes it anew")
+                say(f"{path}: there already; force=true recomputes it")
                 continue
             write(stored, asked, at)
             say(f"{path}: written")
@@ -191,7 +191,7 @@ def weights_at(stored: Stored, at: str | int) -> Path:
         return stored.checkpoint if at == "last" else stored.run.directory
     path = stored.run.kept_path(at)
     if not path.exists():
-        raise UserError(f"it has no weights of iteration {at}; train it anew with analyze_at=[{at}] force=true")
+        raise UserError(f"it has no weights of iteration {at}; train it again with analyze_at=[{at}] force=true")
     return path
 
 
@@ -234,7 +234,7 @@ def rows_of(
     before: Sequence[dict[str, Any]] = (),
     keep: Callable[..., list[dict[str, Any]]] = list,
 ) -> list[dict[str, Any]]:
-    """What the function returns for the net and its data, checked.
+    """Call the function on the net and its data, and check its rows.
 
     A function with an argument `initial` is given the net with the weights that its run began with, one with an
     argument `done` the rows that it yielded before it was interrupted.

@@ -36,7 +36,7 @@ def closest(name: object, known: Iterable[str]) -> str | None:
 
 
 def hint(name: object, known: Collection[str], above: str = "") -> str:
-    """What to type instead of a name: the one that was meant (`above` before it), or those that there are."""
+    """A suggestion in place of an unknown name: the closest known one (after `above`), or the list of all."""
     meant = closest(name, known)
     return f"did you mean {above}{meant}?" if meant else f"there are {', '.join(sorted(known))}"
 

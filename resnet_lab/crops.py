@@ -1,4 +1,4 @@
-"""What sizes the crops of large images may have. Imports no torch, so that others are refused at once."""
+"""Sizes that crops of large images may have. Imports no torch, so that others are refused at once."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How every command ends: a user's mistake is one sentence, anything unexpected keeps its traceback in a file.
+"""The end of every command: one sentence for a user's mistake, a file with the traceback for anything unexpected.
 
 Standard library only.
 """
@@ -45,12 +45,12 @@ def nobody_reads() -> bool:
 
 
 def message_of(command: str, error: Exception) -> str:
-    """What to say of an error that does not end the command."""
+    """The message of an error that does not end the command."""
     return str(error) if isinstance(error, UserError) else unexpected(command, error)
 
 
 def with_place(error: Exception) -> str:
-    """Type, message and place of an error that nobody foresaw."""
+    """Type, message and place of an unforeseen error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"unexpected {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
 

@@ -33,7 +33,7 @@ def _task(config: dict[str, Any]) -> None:
     except RuntimeError as error:
         if "LOCAL_RANK" not in os.environ:
             raise
-        # what the others say of it is no help
+        # the other processes' errors only repeat this one
         raise UserError(f"one of the processes ended: {str(error).splitlines()[0]}") from error
 
 

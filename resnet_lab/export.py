@@ -9,7 +9,7 @@ from resnet_lab.runs.directory import Run
 
 
 def export(config: dict[str, Any]) -> str:
-    """Write the file that the config asks for, and return what to tell of it.
+    """Write the file that the config asks for, and return a message about it.
 
     Raises:
         UserError: not one of run and weights is given, or what they lead to cannot be read or written.

@@ -1,4 +1,4 @@
-"""What the paper's families of nets allow. Imports no torch, so that anything else is refused at once."""
+"""Settings that the paper's families of nets allow. Imports no torch, so that others are refused at once."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -18,7 +18,7 @@ DEEPEST = 100  # lists and dicts inside each other; a record has less than ten
 
 
 def read_regular(path: Path, most: int) -> str:
-    """The text of a file; waits for nobody and reads no device.
+    """The text of a regular file; never waits, and reads no device.
 
     Raises:
         OSError: it cannot be read.
@@ -151,13 +151,13 @@ def sync(descriptor: int) -> None:
 
 
 def unusable(directory: object, error: OSError) -> UserError:
-    """What to do about a folder for outputs that cannot be read or written."""
+    """The error for an output folder that cannot be read or written, with the remedy."""
     otherwise = f"{directory} cannot be used ({error}); set output_root to another folder"
     return UserError(no_space(error, directory) or otherwise)
 
 
 def no_space(error: Exception, where: object) -> str | None:
-    """What helps against a full disk, where that is what went wrong."""
+    """The remedy for a full disk, if that is the error."""
     if not isinstance(error, OSError) or error.errno not in FULL:
         return None
     return f"no space left for {where} ({type(error).__name__}: {error}); free some, then repeat the command"

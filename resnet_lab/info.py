@@ -20,7 +20,7 @@ Cells = tuple[str, ...]
 
 
 def perform(config: dict[str, Any]) -> None:
-    """Print what there is to tell of the config's network, in the format that it asks for."""
+    """Print the description of the config's network, in the format that it asks for."""
     if config["format"] == "svg":
         print(draw(*subject(config)))
         return
@@ -43,7 +43,7 @@ def subject(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     run = run_at(Path(config["run"]))
     found = run.record().get("config")
     if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in ("model", "data")):
-        raise UserError(f"{run.record_path} is damaged: it has no net; run it anew with force=true")
+        raise UserError(f"{run.record_path} is damaged: it has no net; run it again with force=true")
     return found["model"], found["data"]
 
 

@@ -1,4 +1,4 @@
-"""`resnet-lab-runs`: what runs there are, and how to be rid of them. Imports no torch."""
+"""`resnet-lab-runs`: list runs, and delete them. Imports no torch."""
 
 import argparse
 import json
@@ -112,7 +112,7 @@ def cells(run: Listed) -> list[str]:
 
 
 def place(directory: Path) -> str:
-    """The directory as one would type it here."""
+    """The directory, relative to the current folder if it lies in it."""
     here = Path.cwd()
     return one_line(directory.relative_to(here) if directory.is_relative_to(here) else directory, LONGEST_MESSAGE)
 

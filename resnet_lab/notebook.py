@@ -1,4 +1,4 @@
-"""Runs in Python: what `resnet_lab.load` and `resnet_lab.runs` do."""
+"""Runs in Python: `resnet_lab.load` and `resnet_lab.runs`."""
 
 import warnings
 from collections.abc import Iterator

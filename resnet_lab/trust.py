@@ -1,4 +1,4 @@
-"""Packages of the user's own whose code a config may name: those of this process's command line, and no others.
+"""The user's own packages whose code a config may name: those on this process's command line, and no others.
 
 No file and no environment variable can add one, so that a config, a record or a folder from somebody else
 stays data.
@@ -104,7 +104,7 @@ def is_trusted(target: str) -> bool:
 
 
 def arguments() -> list[str]:
-    """What a command line needs for its process to trust the same packages."""
+    """Arguments with which another process trusts the same packages."""
     return [f"{FLAG}={name}" for name in _admitted]
 
 
@@ -115,7 +115,7 @@ def take(words: list[str]) -> list[str]:
 
 
 def remedy(target: str) -> str:
-    """What to type for a config that names code outside the lab; nothing where a library is named."""
+    """Advice for a config that names code outside the lab."""
     package = target.partition(".")[0]
     if package in LIBRARIES or package in sys.stdlib_module_names or not package.isidentifier():
         package = "my_nets"
@@ -123,7 +123,7 @@ def remedy(target: str) -> str:
 
 
 def facts() -> dict[str, dict[str, str | None]]:
-    """Of each trusted package the version, where it was installed with one, and a checksum of its code."""
+    """Version (if it was installed) and checksum of the code of each trusted package."""
     return {name: {"version": version_of(name), "sha256": checksum(name)} for name in _admitted}
 
 

@@ -90,7 +90,7 @@ def test_rows_lie_beside_the_run_and_what_is_there_is_skipped(
         **{"part": "train", "images": 20, "at": "last"},
     }
     assert analyze(*words) == 0
-    assert capsys.readouterr().out == f"{path}: there already; force=true makes it anew\n"
+    assert capsys.readouterr().out == f"{path}: there already; force=true recomputes it\n"
     assert analyze(*words, "force=true") == 0
     assert capsys.readouterr().out == f"{path}: written\n"
     assert len(entries(run.directory / "analyses.json")) == len(files(run)) == 1
@@ -264,7 +264,7 @@ def test_rows_of_other_weights_are_left_out_with_a_sentence(run: Run, tmp_path: 
     result = read_run(run.directory)
     assert [found.settings["at"] for found in result.analyses] == ["initialization"]
     assert result.reason.endswith(
-        "is left out: its rows are of other weights than the stored ones; resnet-lab-analyze makes them anew."
+        "is left out: its rows are of other weights than the stored ones; resnet-lab-analyze recomputes them."
     )
     assert "of other weights than the stored ones" in write_report([run.directory], tmp_path / "r").read_text()
     assert analyze(f"runs={run.directory}", "analysis=signals") == 0
@@ -454,7 +454,7 @@ def test_a_sweep_analyzes_with_settings_at_chosen_iterations(resnet_lab: Call, t
 
 def test_weights_that_were_not_kept_are_asked_for(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze(f"runs={run.directory}", "analysis=signals", "analysis.at=[4]") == 1
-    assert "it has no weights of iteration 4; train it anew with analyze_at=[4]" in capsys.readouterr().out
+    assert "it has no weights of iteration 4; train it again with analyze_at=[4]" in capsys.readouterr().out
 
 
 def test_a_net_at_initialization_is_a_run_of_no_iterations(resnet_lab: Call, tmp_path: Path) -> None:

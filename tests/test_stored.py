@@ -125,7 +125,7 @@ def test_other_images_than_the_runs_are_refused_when_they_are_read(tiny: Tiny) -
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"config": []}, "record.json is damaged: it has no config; run it anew with force=true"),
+        ({"config": []}, "record.json is damaged: it has no config; run it again with force=true"),
         ({"data": "abc"}, "record.json is damaged: it does not say which images the run had"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The command line of a run: the words that were typed, and a line that makes a stored run again. No torch."""
+"""The command line of a run: the words that were typed, and a line that reproduces a stored run. No torch."""
 
 import re
 import shlex
@@ -29,8 +29,10 @@ PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_/][\w./-]*", re.IGN
 
 
 def typed() -> list[str]:
-    """What was typed for the run that is composed now, of a sweep's job its own values; trusted packages are left
-    out, as a record must not have code run."""
+    """The words typed for the run being composed, with its own values if it is a job of a sweep.
+
+    Trusted packages are left out, as a record must not cause code to run.
+    """
     hydra = HydraConfig.get()
     folders = [
         f"{FOLDER}{place.path}" for place in hydra.runtime.config_sources if place.provider == "command-line"
@@ -40,7 +42,7 @@ def typed() -> list[str]:
 
 
 def command_line(record: dict[str, Any]) -> str:
-    """A line for the shell that makes the record's run: as typed, or else its differences from the defaults.
+    """A shell command that reproduces the record's run: as typed, or else as differences from the defaults.
 
     Raises:
         UserError: there is none, as what the run was made of is not there any more, or not trusted.
@@ -62,12 +64,12 @@ def command_line(record: dict[str, Any]) -> str:
 
 
 def checked(words: Any) -> list[str]:
-    """The words of a record, which whoever made it may have chosen for what they do in a shell or to Hydra."""
+    """Check the words of a record, which its author may have chosen for what they do in a shell or to Hydra."""
     if not isinstance(words, list) or not all(isinstance(word, str) and word.isprintable() for word in words):
         raise UserError("its command is not a list of words")
     for word in words:
         if not word.startswith((FOLDER, SEARCHPATH)) and re.match(r"-|[+~]*hydra\b", word):
-            raise UserError(f"its command has {word!r}, which is no value of a run")
+            raise UserError(f"its command has {word!r}, which is not a value of a run")
     return words
 
 
@@ -134,7 +136,7 @@ def changes(name: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def value(of: Any) -> str:
-    """As Hydra reads it in an override."""
+    """The value in the form in which Hydra reads it from an override."""
     if isinstance(of, list):
         return f"[{','.join(map(value, of))}]"
     if isinstance(of, dict):

@@ -1,4 +1,4 @@
-"""What can be refused of a block before anything is imported: target, settings, their types, a net's choices."""
+"""Checks of a block that need no import: its target, its settings, their types and ranges, a net's choices."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any

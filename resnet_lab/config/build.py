@@ -86,7 +86,7 @@ def analysis_of(config: dict[str, Any]) -> Callable[..., Rows]:
 
 
 def find(where: str, target: Any) -> Any:
-    """What the name leads to, judged by its name before anything is imported, and by what it is afterwards.
+    """Import the object of that name; check the name before, and the object after the import.
 
     Raises:
         UserError: it is not allowed, not there, or cannot be imported.
@@ -105,8 +105,8 @@ def find(where: str, target: Any) -> Any:
 
 
 def is_allowed(where: str, target: str, found: Any) -> bool:
-    """Whether it is at home in the package that was named (modules have other modules' things, too), and of the
-    kind of its block; in a package that the user trusts it may be a function or, inside a block, anything."""
+    """Whether the object is defined in the package that was named (modules also expose others' objects) and is of
+    its block's kind; in a package that the user trusts it may be a function or, inside a block, anything."""
     home = str(getattr(found, "__module__", ""))
     if home.partition(".")[0] != target.partition(".")[0]:
         return False
@@ -117,7 +117,7 @@ def is_allowed(where: str, target: str, found: Any) -> bool:
 
 
 def make(where: str, value: Any, found: dict[str, Any], facts: dict[str, Any] | None = None) -> Any:
-    """The value with an object in place of each dict that has a `_target_`."""
+    """Replace each dict that has a `_target_` by the object that it describes."""
     if isinstance(value, list):
         return [make(f"{where}[{place}]", inner, found) for place, inner in enumerate(value)]
     if not isinstance(value, dict):
@@ -132,7 +132,7 @@ def make(where: str, value: Any, found: dict[str, Any], facts: dict[str, Any] | 
 
 
 def user_error(block: str, error: Exception, settings: dict[str, Any]) -> UserError:
-    """What a constructor said, under the block's name; with the settings, if it named none of them."""
+    """The constructor's error under the block's name, with the settings if it names none of them."""
     log.debug("%s could not be made", block, exc_info=error)
     named = any(name in str(error) for name in settings)
     shown = "" if named else f" ({', '.join(f'{block}.{name}={value!r}' for name, value in settings.items())})"
@@ -152,7 +152,7 @@ def with_named_errors(block: str, make: functools.partial[Any], settings: dict[s
 
 
 def parameters(target: Any) -> set[str]:
-    """The names of the arguments, followed up the bases as long as a constructor passes **settings on."""
+    """Names of the arguments, including those of the bases as long as a constructor passes **settings on."""
     names: set[str] = set()
     constructors = (
         [vars(c).get("__init__", object.__init__) for c in target.__mro__] if inspect.isclass(target) else [target]

@@ -1,4 +1,4 @@
-"""What the commands that take Hydra's overrides share: Hydra itself, with the lab's rules for what it is given."""
+"""The common entry of all commands that take Hydra's overrides: Hydra itself, under the lab's rules."""
 
 import argparse
 import functools
@@ -26,7 +26,7 @@ Task = Callable[[DictConfig], Any]
 
 
 def run_command(perform: Callable[[dict[str, Any]], Any], name: str) -> None:
-    """Have `perform` do what conf/<name>.yaml says as the command line changes it, resolved and checked."""
+    """Call `perform` with conf/<name>.yaml as changed on the command line, resolved and checked."""
 
     def task(cfg: DictConfig) -> Any:
         return perform(resolved(cfg, name))
@@ -35,9 +35,9 @@ def run_command(perform: Callable[[dict[str, Any]], Any], name: str) -> None:
 
 
 def run_hydra(task: Task, config_name: str) -> None:
-    """Call the task with conf/<config_name>.yaml as the command line changes it.
+    """Call the task with conf/<config_name>.yaml as changed on the command line.
 
-    This is `hydra.main` with an option more, which ends as every command of ours does.
+    This is `hydra.main` with one more option, and it ends as every command of the lab does.
     """
     command = "resnet-lab" if config_name == "train" else f"resnet-lab-{config_name}"
     os.environ["PYTHONSAFEPATH"] = "1"  # no process that this one starts looks for modules in the current folder

@@ -1,4 +1,4 @@
-"""What a config may say to Hydra, which acts on the `hydra:` block before any code of the lab runs.
+"""Checks of the `hydra:` block, on which Hydra acts before any code of the lab runs.
 
 A callback, an environment variable or a logging handler in it could run a command. So each key of the block must
 be as the lab's own config has it, but for a few that only choose a sweep; settings of a launcher that end up in a
@@ -26,7 +26,7 @@ from resnet_lab.config.shrink import shrink, without_smoke
 
 
 class Refused(UserError, CompactHydraException):
-    """An error that Hydra, too, shows as one message."""
+    """An error that Hydra also shows as a single message."""
 
 
 # They say what runs and how it is shown; `overrides` and `runtime` are Hydra's own notes.
@@ -111,7 +111,7 @@ def check_one_study(overrides: list[str]) -> None:
 
 
 def check_place(path: str) -> None:
-    """Refuse configs in a package that nobody trusts, as to look for them imports it."""
+    """Refuse configs in an untrusted package, since looking for them imports it."""
     scheme, _, package = path.rpartition("://")
     if scheme == "pkg" and not trust.is_trusted(package.replace("/", ".")):
         raise Refused(f"hydra.searchpath: {path} would be imported; {trust.remedy(package.replace('/', '.'))}")

@@ -17,7 +17,7 @@ from resnet_lab.checks import UserError, closest, hint
 
 
 def sentence(error: CompactHydraException) -> str:
-    """What is wrong with the command line or a config, and the remedy where it can be told."""
+    """The mistake in the command line or a config, and the remedy where it is known."""
     cause = error.__cause__
     if isinstance(error, UserError):
         return str(error)

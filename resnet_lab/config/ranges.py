@@ -123,8 +123,8 @@ def check_ranges(block: str, target: str, settings: Mapping[str, Any]) -> None:
     """Refuse a setting of the block that is out of its range, by itself or beside the others.
 
     Raises:
-        UserError: its value by itself is none.
-        ValueError: it does not go with the others.
+        UserError: the value alone is out of range.
+        ValueError: the value does not fit the other settings.
     """
     rules: dict[str, Rule] = {}
     for beginning, of_these in RANGES.items():

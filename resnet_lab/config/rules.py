@@ -1,4 +1,4 @@
-"""What a value of a config may be, where no constructor says so. Imports no torch, so it answers at once."""
+"""Checks of values that no constructor sees. Imports no torch, so that mistakes are reported at once."""
 
 import importlib.util
 from pathlib import Path
@@ -67,7 +67,7 @@ def check_values(config: dict[str, Any], command: str) -> None:
 
 
 def check_iterations(config: dict[str, Any]) -> None:
-    """Refuse none for a job that is no training, and weights of an iteration that is never reached."""
+    """Refuse iterations=0 for a job that does not train, and weights of an iteration that is never reached."""
     if not config["iterations"] and not trains(config):
         raise UserError(f"iterations=0 leaves job={config['job']} nothing to do; give a positive integer")
     late = [place for place in config["analyze_at"] or [] if place != "last" and place > config["iterations"]]
@@ -96,7 +96,7 @@ def check_named(group: str, of_group: Any, example: str) -> None:
 
 
 def check_callbacks(config: dict[str, Any]) -> None:
-    """Refuse callbacks that would not do here what they say.
+    """Refuse callbacks that would not do what they promise.
 
     Raises:
         UserError: there are such.
@@ -143,7 +143,7 @@ def check_schedule(config: dict[str, Any]) -> None:
 
 
 def check_protocol(protocol: Any) -> None:
-    """Refuse a protocol that is not there, or whose settings are not its own.
+    """Refuse an unknown protocol, and settings that it does not have.
 
     Raises:
         UserError: there is one.

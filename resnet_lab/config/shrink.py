@@ -80,14 +80,14 @@ def shortened_training(entry: Any) -> Any:
 
 
 def swept_iterations(cfg: DictConfig) -> list[int]:
-    """Those that the experiment itself sweeps over, of which each is another run."""
+    """The values of `iterations` that the experiment itself sweeps over, one run each."""
     params = cfg.hydra.sweeper.get("params") or {}
     values = str(params.get("iterations", "")).split(",")
     return [int(value) for value in values if value.strip().isdecimal()]
 
 
 def shrink_data(cfg: DictConfig, put: Callable[[str, Any], None]) -> None:
-    """Few images: pictures made in memory where the shape is known, else a part of those that there are."""
+    """Reduce the images: few made in memory where the shape is known, else a subset of the real ones."""
     data = raw(cfg.data)
     target = data.get("_target_")
     if target in SHAPES or target == SYNTHETIC:

@@ -1,6 +1,6 @@
-"""What a constructor takes, read from its source, as importing it takes seconds.
+"""Arguments of a constructor, read from its source because importing it takes seconds.
 
-Where the source does not say it plainly nothing is said here, and `build` judges once everything is imported.
+Where the source is not plain, nothing is concluded here, and `build` judges after the import.
 """
 
 import ast
@@ -13,11 +13,11 @@ Definition = ast.FunctionDef | ast.ClassDef
 
 
 class Missing(Exception):
-    """There is no such name in its module."""
+    """The module does not define the name."""
 
 
 class NotPlain(Exception):
-    """The source says it in a way that is not followed here."""
+    """The source defines it in a way that is not followed here."""
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def definition(module: str, name: str) -> tuple[str, Definition]:
 
 
 def arguments(module: str, found: Definition) -> dict[str, str]:
-    """Those of the function, or of the class's constructor; of its bases', too, if it passes **settings on."""
+    """Arguments of the function or of the class's constructor, and of its bases' if it passes **settings on."""
     function = constructor(found) if isinstance(found, ast.ClassDef) else found
     names: dict[str, str] = {}
     if isinstance(found, ast.ClassDef) and (function is None or function.args.kwarg):

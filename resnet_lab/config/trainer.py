@@ -1,4 +1,4 @@
-"""The Trainer's settings that a run may have, and their values. Imports no torch."""
+"""Settings of the Trainer that a run may have, and their ranges. Imports no torch."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a value of a config may be: rules, and the words in which they refuse. Imports no torch."""
+"""Rules for single values of a config, and the words in which they refuse one. Imports no torch."""
 
 import math
 from collections.abc import Callable, Collection, Iterable
@@ -9,7 +9,7 @@ from resnet_lab.runs.identity import sanitize
 
 
 class Rule(NamedTuple):
-    """Whether a value is allowed, and what is, in words that follow `must be`."""
+    """A test of a value, and what is allowed in words that follow `must be`."""
 
     allows: Callable[[Any], Any]
     allowed: str

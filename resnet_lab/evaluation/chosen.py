@@ -1,4 +1,4 @@
-"""Which stored weights a command works on: those of runs at and under paths, and checkpoints. No torch."""
+"""Stored weights that a command works on: those of runs at and under paths, and checkpoints. No torch."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ def chosen(runs: Any) -> tuple[list[Stored], bool]:
     for what, reason in left_out.items():
         say(f"{what}: {reason}")
     if not found:
-        raise UserError(f"runs: there are none in {', '.join(map(str, paths))}")
+        raise UserError(f"runs: none found in {', '.join(map(str, paths))}")
     return list(found.values()), not left_out
 
 
@@ -82,7 +82,7 @@ def checked_record(run: Run) -> dict[str, Any]:
 
 
 def fit_to_evaluate(found: list[Stored], runs: Any) -> list[Stored]:
-    """Those whose run is complete, or whose very checkpoint was asked for; tell which are left out."""
+    """Keep those whose run is complete or whose checkpoint was asked for by name; print which are left out."""
     named = {Path(path).expanduser().resolve() for path in as_list(runs)}
     return [stored for stored in found if is_complete_or_told(stored, named)]
 

@@ -144,4 +144,4 @@ def checksum_in(run: Run, record: dict[str, Any]) -> str:
 
 
 def damaged(run: Run, reason: str) -> UserError:
-    return UserError(f"{run.record_path} is damaged: {reason}; run it anew with force=true")
+    return UserError(f"{run.record_path} is damaged: {reason}; run it again with force=true")

@@ -36,7 +36,7 @@ OTHERWISE = ((0, (1, 1)), (0, (6, 1, 1, 1)), (0, (8, 3)), (0, (1, 4)), (0, (6, 1
 
 
 class Shown(NamedTuple):
-    """What one figure shows: an analysis with the same settings, of all runs that have it."""
+    """The content of one figure: an analysis with the same settings, of all runs that have it."""
 
     name: str  # of its files
     told: str
@@ -57,7 +57,7 @@ class Shown(NamedTuple):
         return [{row[x]: row[y] for row in found.rows} for found in mine]
 
     def first(self) -> list[tuple[str, Rows]]:
-        """What a panel is called, and the rows of its first run, for each net and time of its weights."""
+        """Title of a panel, and the rows of its first run, for each net and time of its weights."""
         found: dict[tuple[str, At], tuple[str, Rows]] = {}
         for group, result, analysis in self.of:
             at = analysis.settings["at"]

@@ -55,7 +55,7 @@ def placed(
 
 
 def text_of(folder: Path, stem: str, language: str) -> tuple[str, str]:
-    """The text in this language and the language; in English where there is no translation."""
+    """The text in this language, and the language: English where there is no translation."""
     translated = folder / f"{stem}.{language}.md"
     if translated.is_file():
         return read_regular(translated, MOST_BYTES), language
@@ -74,7 +74,7 @@ def names_in(scoreboard: str) -> list[str]:
 
 
 def cost_of(experiment: str) -> str:
-    """What the config of the experiment says of its cost."""
+    """The cost named in the experiment's config."""
     path = Path(CONF, "experiment", f"{experiment}.yaml")
     text = path.read_text() if path.is_file() else ""
     found = re.search(r"^# Cost: +(.*(?:\n#  +.*)*)", text, re.MULTILINE)

@@ -57,7 +57,7 @@ def judged(study: Study) -> list[Judged]:
 
 
 def claims_of(study: Study) -> list[Claim]:
-    """Those of the runs' configs, in today's words; none where the runs do not agree."""
+    """Claims of the runs' configs, in today's words; none where the runs disagree."""
     asked = [r.config["verdict"].get("claims") for r in study.results if r.config.get("verdict")]
     try:
         found = [{claim.name: claim for claim in read_claims(claims)} for claims in asked]
@@ -82,7 +82,7 @@ def reworded(claims: dict[str, Claim], experiment: str) -> dict[str, Claim]:
 
 
 def headline(found: Sequence[Judged]) -> str:
-    """How many there are of each outcome."""
+    """The number of claims with each outcome."""
     claims = f"{len(found)} claim{'s' * (len(found) > 1)}"
     return f"Of {claims}: {counts(found)}."
 

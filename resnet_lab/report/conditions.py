@@ -1,4 +1,4 @@
-"""Under what the runs of a study were made: what moves their digits is said wherever they are pooled."""
+"""Conditions of a study's runs: those that change digits are named wherever runs are pooled."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from resnet_lab.report.results import Result, Study
 from resnet_lab.runs.directory import end_of
 from resnet_lab.runs.identity import differences
 
-# Conditions that are no part of a run's identity: where in the record each stands.
+# Conditions outside a run's identity: where in the record each stands.
 CONDITIONS = {
     "processor": ("machine", "processor"),
     "torch": ("versions", "torch"),

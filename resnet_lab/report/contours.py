@@ -1,4 +1,4 @@
-"""Contours of a height over a plane: one panel per net, with the same levels in all of them."""
+"""Contours of a height over a plane: one panel per net, with the same levels in all."""
 
 import math
 from collections.abc import Sequence

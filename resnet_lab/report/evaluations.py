@@ -1,4 +1,4 @@
-"""Errors by the paper's protocols: a table a protocol, as numbers of two protocols are no comparison."""
+"""Errors by the paper's protocols: one table per protocol, as different protocols cannot be compared."""
 
 import json
 from typing import Any
@@ -40,7 +40,7 @@ def table(study: Study, protocol: dict[str, Any]) -> Table:
 
 
 def of_group(group: Group, protocol: dict[str, Any], key: str) -> list[float]:
-    """One value a completed run that was evaluated so."""
+    """One value per completed run that was evaluated by the protocol."""
     return [
         float(entry[key])
         for result in group.completed

@@ -112,7 +112,7 @@ def is_step(value: object) -> bool:
 
 
 def names_in(study: Study, title: str | None = None) -> list[Line2D]:
-    """What each colour stands for, in one panel or in all of them."""
+    """Names of the colours, in one panel or in all of them."""
     found: dict[str, str] = {}
     for group in filter(has_curve, study.groups):
         if title in (None, panel(study, group)):
@@ -122,7 +122,7 @@ def names_in(study: Study, title: str | None = None) -> list[Line2D]:
 
 
 def meanings(study: Study) -> list[Line2D]:
-    """What the lines mean."""
+    """Handles of the legend that explain the kinds of lines."""
     words = {"train_error": "training", "val_error": "validation"}
     kinds = [Line2D([], [], color="0.4", label=words[key], **line) for key, line in LINES.items()]
     drops = [Line2D([], [], color="0.6", linestyle=":", linewidth=0.8, label="learning rate falls")]
@@ -130,7 +130,7 @@ def meanings(study: Study) -> list[Line2D]:
 
 
 def caption(study: Study) -> str:
-    """Data, number of seeds, and what the thin lines or bands mean."""
+    """Caption: data, number of seeds, and the meaning of thin lines or bands."""
     known = [result.record["data"] for result in study.results if result.record.get("data")]
     data = sorted({for_figure(facts.get("name")) for facts in known})
     counts = sorted({len(group.completed) for group in study.groups if group.completed})

@@ -13,7 +13,7 @@ CONFIDENCE = 0.95  # of the two-sided intervals
 class Estimate:
     """A combination of means in points, with its standard error and degrees of freedom (Welch, Satterthwaite).
 
-    Where a mean is of one seed there is no spread to judge by: `degrees` is 0 and there is no interval.
+    A mean over one seed has no spread to judge by: `degrees` is 0 and there is no interval.
     """
 
     value: float

@@ -88,7 +88,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def curves(study: Study) -> dict[str, Any]:
-    """What the page draws: a list of nets, each with its mean curves and their spread."""
+    """Data of the curves: a list of nets, each with its mean curves and their spread."""
     return {
         "top": round(top(study), 3),
         "panels": panels(study),
@@ -97,7 +97,7 @@ def curves(study: Study) -> dict[str, Any]:
 
 
 def surfaces(study: Study) -> list[dict[str, Any]]:
-    """What the page draws of analyses with contours: a figure each, with one surface per net."""
+    """Data of the surfaces: one figure per analysis with contours, with one surface per net."""
     return [
         {
             "title": what.told,

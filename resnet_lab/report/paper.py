@@ -80,7 +80,7 @@ FALLING = ("resnet_lab.schedule.Plateau", "resnet_lab.schedule.MultiStep")
 
 
 def paper_test_error(group: Group) -> str | None:
-    """What the paper has for a group's net, if all its runs follow the paper's recipe on the official CIFAR-10."""
+    """The paper's number for a group's net, if all its runs follow the paper's recipe on the official CIFAR-10."""
     if not group.completed or not all(is_papers_cifar(result, group.depth) for result in group.completed):
         return None
     net = f"resnet-{group.depth}"

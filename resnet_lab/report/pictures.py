@@ -1,4 +1,4 @@
-"""The pictures of a report: which there are, what each shows, and how it is drawn. None is drawn of nothing."""
+"""The pictures of a report: their names, captions and how to draw them. Empty ones are left out."""
 
 from collections.abc import Callable
 from functools import partial

@@ -41,7 +41,7 @@ def readmes(root: Path) -> list[Path]:
 
 
 def filled(text: str, path: Path) -> str:
-    """The text of the README at `path` with what stands between its marks written anew."""
+    """The text of the README at `path` with the content of its marks rewritten."""
     folders = (*path.resolve().parents, path.resolve().parent / "experiments")
     experiments = next(folder for folder in folders if folder.name == "experiments")
 
@@ -109,7 +109,7 @@ def of_paper(_: Path, table: str, measure: str, *nets: str) -> str:
 
 
 def of_results(experiments: Path, name: str, column: str, net: str) -> str:
-    """Of the completed runs whose name is that of the net and a hash."""
+    """Mean and standard deviation over the completed runs whose name is that of the net and a hash."""
     with (experiments / name / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "completed"]
     values = [float(row[column]) for row in rows if row["run"].rpartition("-")[0] == net]

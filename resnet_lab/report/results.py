@@ -1,4 +1,4 @@
-"""Runs as their directories tell them, and as groups of seeds."""
+"""Runs as read from their directories, and as groups of seeds."""
 
 import functools
 import itertools
@@ -105,7 +105,7 @@ class Group:
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
-        """What identifies its runs, by dotted names; nothing where no run has begun."""
+        """Settings that identify its runs, by dotted names; empty if no run has begun."""
         return settings(self.config) if self.config else {}
 
     @property
@@ -115,7 +115,7 @@ class Group:
 
     @property
     def plain(self) -> bool:
-        """Whether there are no shortcuts in the net."""
+        """Whether the net has no shortcuts."""
         return self.shortcut == "none" or (not self.shortcut and self.model not in WITH_SHORTCUTS)
 
     @property
@@ -128,11 +128,11 @@ class Group:
         return [result for result in self.completed if not result.started]
 
     def trained(self, key: str) -> list[float]:
-        """What the records of the completed runs say that left guessing, one value per seed."""
+        """Values from the records of the completed runs that left guessing, one per seed."""
         return [float(r.record[key]) for r in self.completed if r.started and key in r.record]
 
     def values(self, key: str) -> list[float]:
-        """What the completed runs' records say, one value per seed."""
+        """Values from the records of the completed runs, one per seed."""
         return [float(result.record[key]) for result in self.completed if key in result.record]
 
     def mean_curve(self, key: str) -> tuple[list[int], list[float], list[float]]:
@@ -148,7 +148,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Study:
-    """What one report is about."""
+    """The runs of one report."""
 
     results: list[Result]
     groups: list[Group]
@@ -180,7 +180,7 @@ class NotYet(UserError):
 
 
 def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]] = lambda path: []) -> Study:
-    """All training runs under the paths, and those that a sweep planned and that are not there.
+    """All training runs under the paths, and those that a sweep planned and that are missing.
 
     `committed` reads those of a folder that has no run directories.
 
@@ -210,7 +210,7 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
 
 
 def mark_twins(results: list[Result]) -> list[Result]:
-    """The results, of which those of a run and seed that was there before count for nothing."""
+    """Mark results that repeat a run and seed, which then do not count."""
     first: dict[tuple[str, str, str], Result] = {}
     marked = []
     for result in results:
@@ -245,7 +245,7 @@ def read_run(directory: Path) -> Result:
 
 
 def read_evaluations(run: Run, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """What `resnet-lab-eval` noted of the run's last iteration."""
+    """Evaluations of the run's last iteration by `resnet-lab-eval`."""
     found = evaluations(run.directory / "evaluations.json")
     if not found:
         return []
@@ -303,7 +303,7 @@ def check_record(record: dict[str, Any], curve: Curve) -> None:
 
 
 def expected_errors(config: dict[str, Any]) -> list[str]:
-    """Those that a completed run has: none at initialization, a clean one where there are images for it."""
+    """Names of the errors of a completed run: none at initialization, a clean one if there are images for it."""
     if config.get("iterations") == 0:
         return []
     without = (config.get("runtime") or {}).get("final_train_images") == 0
@@ -373,7 +373,7 @@ def images(result: Result) -> str:
 def make_group(name: str, runs: list[Result]) -> Group:
     config = identity(runs[0].config) if runs[0].config else {}
     model = dict(config.get("model", {}))
-    # what is no number is no chain of depths, but part of what makes it another net
+    # a depth that is not a number forms no chain of depths; it tells nets apart
     depth = model.pop("depth") if type(model.get("depth")) is int else 0
     shortcut = str(model.pop("shortcut", ""))
     where = [runs[0].experiment, images(runs[0]), runs[0].processes]

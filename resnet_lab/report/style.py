@@ -1,4 +1,4 @@
-"""What tells the groups of a study apart in figures: panels, words, and colours that stay the same."""
+"""Panels, labels and consistent colours that tell the groups of a study apart in figures."""
 
 import io
 import math
@@ -39,7 +39,7 @@ MOST_PANELS = 6
 
 
 def kind(study: Study, group: Group) -> str:
-    """What kind of net it is, plain or residual: what a figure shows side by side."""
+    """The kind of net, plain or residual, which figures show side by side."""
     if study.several_models:
         return "without shortcuts" if group.plain else "with shortcuts"
     if group.plain:
@@ -49,7 +49,7 @@ def kind(study: Study, group: Group) -> str:
 
 
 def axes_of(study: Study) -> tuple[list[str], list[str]]:
-    """Of the swept settings those that colours tell apart, and those that have panels.
+    """Split the swept settings into those told apart by colour and those that get panels.
 
     The colour is the depth where there are several; else the setting with the most values. All are colours where
     the panels would be too many, or where nets of several functions have the colours.
@@ -81,7 +81,7 @@ def has_curve(group: Group) -> bool:
 
 
 def coloured_by(study: Study, group: Group) -> str:
-    """What its colour stands for, in words; the same in all panels."""
+    """The meaning of its colour in words, the same in all panels."""
     if study.several_models or not group.config:
         return group.title
     keys, _ = axes_of(study)
@@ -135,13 +135,13 @@ def on_map(place: float) -> str:
 
 
 def columns(labels: Iterable[str], width: float) -> int:
-    """How many columns of a legend fit into a figure of that width in inches."""
+    """Number of legend columns that fit into a figure of that width in inches."""
     longest = max(map(len, labels), default=0)
     return max(1, min(6, int(width / (0.085 * longest + 0.6))))
 
 
 def save(figure: Figure, path: Path) -> None:
-    """As .png and .svg; no text in it is taken for a formula."""
+    """Save as .png and .svg; no text is interpreted as a formula."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     # a fixed salt and no date: the same runs draw the same file

@@ -29,7 +29,7 @@ LEVEL = (1 - CONFIDENCE) / 2
 class Pair:
     """A shallower and a deeper net that differ in nothing else, by their final training errors.
 
-    Runs that never left guessing are no part of the gap: they did not train to a higher error, but not at all.
+    Runs that never left guessing do not count in the gap: they did not train to a higher error, but not at all.
     `margin` is the gap in points that still counts as none; `adjusted` is the p-value of the gap, adjusted for all
     depths that are compared with the same shallow net.
     """
@@ -133,7 +133,7 @@ def margin_of(group: Group) -> float | None:
 
 
 def margin_of_experiment(name: str) -> Any:
-    """What conf/experiment/<name>.yaml names; for runs from before there was such a setting."""
+    """The margin in conf/experiment/<name>.yaml, for runs from before the setting existed."""
     path = Path(CONF, "experiment", f"{sanitize(name)}.yaml")
     return OmegaConf.select(OmegaConf.load(path), "verdict.margin") if path.is_file() else None
 
@@ -177,7 +177,7 @@ def headline(compared: list[Pair]) -> str:
 
 
 def worst(compared: list[Pair]) -> Pair:
-    """The one that a verdict is about: the clearest outcome, then the largest gap among the runs that trained."""
+    """The pair that decides the verdict: the clearest outcome, then the largest gap among runs that trained."""
     order = ("Degradation", "Degradation below the margin", "Undecided", "No degradation")
     return min(compared, key=lambda pair: (order.index(pair.outcome), -pair.gap.value))
 
@@ -205,7 +205,7 @@ def interaction(plain: Pair, residual: Pair) -> Estimate:
 
 
 def comparison(study: Study) -> str:
-    """Of nets that are trained alike: which fits best, and which no cheaper one beats."""
+    """Sentence on nets trained alike: which fits best, and which no cheaper one beats."""
     nets = [group for group in study.groups if group.values(ERROR)]
     if len({recipe_without_model(group) for group in nets}) > 1:
         return "Several recipes: the nets are not trained alike, and are not compared."
@@ -226,7 +226,7 @@ def beats(one: Group, other: Group) -> bool:
 
 
 def cost(group: Group) -> float:
-    """Multiply-adds of an image."""
+    """Multiply-adds per image."""
     return group.values("multiply_adds")[0] if group.values("multiply_adds") else 0.0
 
 

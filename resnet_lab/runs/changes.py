@@ -1,4 +1,4 @@
-"""What may have changed when a run is resumed: refused, accepted and marked, or only noted. Imports no torch."""
+"""Changes since a run was interrupted: refused, accepted and marked, or only noted. Imports no torch."""
 
 import logging
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class Changes(NamedTuple):
 
 
 def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
-    """What is otherwise; a fact that an older record does not have is unknown, not otherwise."""
+    """Find the differences; a fact that an older record lacks is unknown, not different."""
     conditions = differences({name: before.get(name) for name in CONDITIONS}, {n: now[n] for n in CONDITIONS})
     versions, machine = (known(before, now, block) for block in ("versions", "machine"))
     computing = [d for d in versions if package(d) not in HARMLESS]
@@ -54,7 +54,7 @@ def package(difference: str) -> str:
 def history(
     run: Run, before: dict[str, Any], now: dict[str, Any], iteration: int, accept: bool
 ) -> dict[str, list[Any]]:
-    """What the record keeps of how a run was before it is resumed at `iteration`.
+    """Facts for the record about the run before it is resumed at `iteration`.
 
     `earlier` has a stretch per change: `until` which iteration, `changes` after it, and where its numbers come
     from. `accepted_changes` names those that may change digits, for readers.

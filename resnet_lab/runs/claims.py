@@ -35,7 +35,7 @@ MOST_CLAIMS = 100
 
 
 class Measure(NamedTuple):
-    """What is compared: an error of the record, iterations, or a number taken from the rows of an analysis."""
+    """The quantity compared: an error of the record, iterations, or a number from the rows of an analysis."""
 
     name: str
     threshold: float = 0.0
@@ -72,7 +72,7 @@ def read_claims(block: Any, where: str = "verdict.claims") -> list[Claim]:
     """The claims of a config.
 
     Raises:
-        UserError: one of them does not say what it has to, or says what there is not.
+        UserError: a claim lacks a key, or has one that is unknown.
     """
     if block is None:
         return []

@@ -1,4 +1,4 @@
-"""What one run leaves behind, and the rules of its directory. Standard library only.
+"""A run's directory: its files and the rules for them. Standard library only.
 
 outputs/<experiment_name>/<run_name>/seed<k>/
     record.json        what ran, how it ended, final errors
@@ -57,7 +57,7 @@ class Run:
         self.progress_path = self.directory / ".progress.json"
 
     def record(self) -> dict[str, Any]:
-        """The record, or {} where there is none yet.
+        """The record; {} if there is none yet.
 
         Raises:
             UserError: it is damaged; so for the curves below.
@@ -99,7 +99,7 @@ class Run:
         return last == [record.get("iterations")] == [end_of(record)]
 
     def owner(self) -> str | None:
-        """Who runs in this directory now, or None."""
+        """The process that runs in this directory now, or None."""
         if not self.lock_path.exists():
             return None
         with open_plain(self.lock_path, "r") as file:
@@ -148,7 +148,7 @@ class Run:
         return self.checkpoint_path.with_name(f"iteration-{iteration}.ckpt")
 
     def remove_leftovers(self) -> None:
-        """What writers that were killed left beside the files."""
+        """Remove temporary files of writers that were killed."""
         written = (self.record_path, self.metrics_path, self.config_path, self.checkpoint_path, self.progress_path)
         for path in (*written, self.checkpoint_path.with_name("iteration-*.ckpt")):
             for leftover in path.parent.glob(f".{path.name}.*"):

@@ -1,4 +1,4 @@
-"""What makes a run the same run: of its config, all but the seed and where or how it is executed. No torch."""
+"""A run's identity: all of its config but the seed and where or how it is executed. No torch."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_later(key: str, value: Any) -> bool:
-    """Whether a key is at the value that all runs had before there was the key."""
+    """Whether a key has the value that all runs had before the key existed."""
     return key in LATER_KEYS and value == LATER_KEYS[key]
 
 
@@ -82,13 +82,13 @@ def identity_of_data(data: dict[str, Any], root: Any) -> dict[str, Any]:
 
 
 def run_differences(before: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """What makes another run of a config than of the one before."""
+    """Differences between two configs that make them different runs."""
     old, new = (identity(c) | {"seed": c.get("seed")} for c in (before, config))
     return differences(old, new)
 
 
 def hash_of_run(config: dict[str, Any]) -> str:
-    """Of all that makes it this run, the seed included."""
+    """Hash of the run's identity, including the seed."""
     return hash_of(identity(config) | {"seed": config.get("seed")})
 
 
@@ -107,7 +107,7 @@ def hash_of(value: Any) -> str:
 
 
 def label(config: dict[str, Any]) -> str:
-    """For people: `plain-20`, `resnet-56-A`, or a function's own name and what makes its nets differ."""
+    """The net's name for people: `plain-20`, `resnet-56-A`, or a function's name and the settings that vary."""
     model = config["model"]
     name = str(model.get("_target_", "")).rpartition(".")[2]
     shortcut = model.get("shortcut")

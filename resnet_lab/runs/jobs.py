@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 class Job(NamedTuple):
     module: str
     trains: bool = False  # leaves a curve and weights, to be resumed, evaluated and reported
-    about_runtime: bool = False  # measures what is no part of a training's identity
+    about_runtime: bool = False  # measures settings outside a training's identity
 
 
 JOBS = {
@@ -22,7 +22,7 @@ NAMES = f"{', '.join(list(JOBS)[:-1])} or {list(JOBS)[-1]}"
 
 
 def job_of(config: dict[str, Any]) -> Job | None:
-    """The job of a config, which is to train where it does not say; None for one that there is not."""
+    """The job of a config, training by default; None if it is unknown."""
     name = config.get("job", "train")
     return JOBS.get(name) if isinstance(name, str) else None
 

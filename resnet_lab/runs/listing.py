@@ -1,4 +1,4 @@
-"""Runs as a list of what there is: how each ended, what was swept, its errors, age and size. Imports no torch."""
+"""The list of runs: how each ended, what was swept, its errors, age and size. Imports no torch."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ class Listed:
 
     @property
     def name(self) -> str:
-        """`ResNet-20, option A, lr 0.1, seed 0`; the folder's where there is no record."""
+        """`ResNet-20, option A, lr 0.1, seed 0`; the folder's name if there is no record."""
         if not self.config:
             return one_line("/".join(self.directory.parts[-2:]))
         return joined(

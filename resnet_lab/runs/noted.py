@@ -1,4 +1,4 @@
-"""What was measured on a run's weights, noted beside its record and bound to them. Standard library only.
+"""Measurements on a run's weights, noted beside its record and bound to them. Standard library only.
 
 evaluations.json (an ensemble's: ensembles.json) has errors by protocols; analyses.json says of which weights and
 settings the rows in each file in analyses/ are.
@@ -38,12 +38,12 @@ def note(path: Path, entry: dict[str, Any], key: set[str]) -> None:
 
 
 def evaluations(path: Path) -> list[dict[str, Any]]:
-    """What `resnet-lab-eval` has noted there, or nothing."""
+    """The entries of `resnet-lab-eval`, if any."""
     return entries(path)
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
-    """All that is noted there, or nothing.
+    """All entries of the file, if any.
 
     Raises:
         UserError: the file is damaged.

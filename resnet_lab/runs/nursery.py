@@ -119,7 +119,7 @@ class Requested:
 
 
 def read_line(file: int) -> bytes:
-    """The bytes before the first line break, and no byte after it; what there is where the file ends before."""
+    """Read the bytes up to the first line break or the end of the file, and not one byte more."""
     line = b""
     while (byte := os.read(file, 1)) not in (b"\n", b""):
         line += byte

@@ -1,4 +1,4 @@
-"""How many processes a run has, who starts them, and which of them this is. Standard library only."""
+"""Processes of a run: their number, who starts them, and which of them this is. Standard library only."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 class Place(NamedTuple):
-    """One process's place among those that something else than us started."""
+    """A process's place among those that another program started."""
 
     starter: str
     rank: int
@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 def started_outside(environ: Mapping[str, str] = os.environ) -> Place | None:
-    """The place that torchrun or srun gave to this process; None where the processes are ours to start."""
+    """The place that torchrun or srun gave to this process; None where the lab starts the processes itself."""
     if "TORCHELASTIC_RUN_ID" in environ:
         return Place("torchrun", int(environ["RANK"]), int(environ["WORLD_SIZE"]))
     if int(environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environ:
@@ -42,7 +42,7 @@ def rank(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def devices(trainer: Mapping[str, Any]) -> int:
-    """Devices on one machine, each a process: what the Trainer's settings ask for, found without torch."""
+    """Number of devices on one machine, one process each, as the Trainer's settings ask; found without torch."""
     asked = trainer.get("devices", "auto")
     if isinstance(asked, (list, tuple)):
         return len(asked)
@@ -52,7 +52,7 @@ def devices(trainer: Mapping[str, Any]) -> int:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line of a process of ours, which looks for no module in the folder that one happens to be in."""
+    """The command line of a process of the lab, which looks for no module in the current folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
@@ -97,7 +97,7 @@ def visible_gpus() -> list[str]:
 
 
 def environments(trainer: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What to add to the environment of each process that is ours to start."""
+    """Additions to the environment of each process that the lab starts itself."""
     count = 1 if started_outside() else devices(trainer)
     if count == 1:
         return [{}]

@@ -1,4 +1,4 @@
-"""How far a run is while it trains, in words and as a file that a sweep's table reads. Standard library only."""
+"""Progress of a run while it trains, in words and as a file that a sweep's table reads. Standard library only."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ MOST = 1e15  # of any number in the file
 
 class Progress(NamedTuple):
     """Errors are in percent, the training error since the last evaluation and the validation error at it; None is
-    not known yet. `doing` says what goes on where that is no training: `validating 40 %`."""
+    not known yet. `doing` names any activity other than training: `validating 40 %`."""
 
     iteration: int
     iterations: int
@@ -56,7 +56,7 @@ class Display(Protocol):
 
 
 class ProgressFile:
-    """A file that is there only while the run trains. What cannot be written is not shown, and that is all."""
+    """A file that exists only while the run trains. Failing to write it costs the display and nothing else."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,7 +72,7 @@ class ProgressFile:
 
 
 def read_progress(path: Path) -> Progress | None:
-    """What the file says; None where there is none, or one that no run wrote."""
+    """Read the file; None if it is missing or was not written by a run."""
     try:
         found = read_json(path)
         numbers = {name: found[name] for name in Progress._fields if name != "doing"}

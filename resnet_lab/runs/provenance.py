@@ -36,7 +36,7 @@ def provenance() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Versions of the installed packages."""
     found = {}
     for name in PACKAGES:
         try:
@@ -47,12 +47,12 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Its name, which in a cloud may be that of a whole family."""
+    """The processor's name, which in a cloud may be that of a whole family."""
     return cpu_fact("model name") or platform.processor()
 
 
 def cpu_fact(name: str) -> str:
-    """What Linux says of the first processor under that name, or nothing."""
+    """The entry of that name for the first processor in /proc/cpuinfo, or an empty string."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     said = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name]
     return said[0] if said else ""

@@ -1,4 +1,4 @@
-"""What the libraries say that is of no use here."""
+"""Library warnings that do not apply here."""
 
 import logging
 import warnings
@@ -6,7 +6,7 @@ import warnings
 HARMLESS = (
     # images in memory need no workers
     ".*does not have many workers.*",
-    # a curve has a point an evaluation, not one every so many steps
+    # a curve has one point per evaluation, not one every so many steps
     ".*smaller than the logging interval.*",
     ".*LeafSpec.*",
     # a machine of a cluster is a machine, too

@@ -31,7 +31,7 @@ MOST_ROWS, MOST_COLUMNS, MOST_PANELS = 50_000, 50, 12
 
 
 class Analysis(NamedTuple):
-    """What one analysis measured on one run's weights."""
+    """Measurements of one analysis on one run's weights."""
 
     name: str
     settings: dict[str, Any]  # with `at`, which says when the weights were taken
@@ -115,7 +115,7 @@ def check_grid(rows: list[dict[str, Any]], x: str, y: str, z: str) -> None:
 
 
 def read_analyses(run: Run, record: dict[str, Any]) -> tuple[list[Analysis], str]:
-    """What `resnet-lab-analyze` measured on the run's first and last weights; and what is left out, and why."""
+    """Read the measurements of `resnet-lab-analyze` on the run's weights; and list what is left out, and why."""
     found, left_out = [], []
     for entry in entries(run.directory / NAME):
         try:
@@ -128,7 +128,7 @@ def read_analyses(run: Run, record: dict[str, Any]) -> tuple[list[Analysis], str
 def read_analysis(run: Run, record: dict[str, Any], entry: dict[str, Any]) -> Analysis:
     settings = dict(entry["settings"])
     if not is_of(run, hash_of_run(record["config"]), entry):
-        raise ValueError("its rows are of other weights than the stored ones; resnet-lab-analyze makes them anew")
+        raise ValueError("its rows are of other weights than the stored ones; resnet-lab-analyze recomputes them")
     if entry["file"] != sanitize(str(entry["file"])):
         raise ValueError("it is not the name of a file")
     text = read_regular(run.directory / FOLDER / entry["file"], MOST_BYTES)

@@ -12,7 +12,7 @@ SIZE = 32  # bytes of a sha256
 
 
 def sealed(content: memoryview) -> tuple[bytes, memoryview]:
-    """What to write, part by part."""
+    """The parts of the file, to be written in order."""
     return hashlib.sha256(content).digest(), content
 
 

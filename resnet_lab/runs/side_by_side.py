@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 def side_by_side(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int, begin: Callable[[], None]
 ) -> list[Result]:
-    """What the function returns for each item, in their order; `begin` is called once in each process.
+    """Call the function on each item and return the results in order; `begin` is called once in each process.
 
     To be called before this process has started a thread. The processes end with this one, however it ends.
 

@@ -30,8 +30,8 @@ def prepare(config: dict[str, Any], command: Sequence[str] = ()) -> Run | None:
 
     Raises:
         InUse: another launch runs there now.
-        UserError: the directory is damaged, cannot be written, or holds another run; or this is no place
-            for as many processes.
+        UserError: the directory is damaged, cannot be written, or holds another run; or the machine cannot run
+            as many processes.
     """
     check_devices(config)
     run = Run(config["run_dir"])
@@ -85,7 +85,7 @@ def wait_for_first_process(config: dict[str, Any]) -> Run | None:
     """The run directory, once the first of the run's processes has prepared it; None if the run is complete.
 
     Raises:
-        UserError: it does not, or this is no place for as many processes.
+        UserError: it does not, or the machine cannot run as many processes.
     """
     check_devices(config)
     run = Run(config["run_dir"])
@@ -121,7 +121,7 @@ def command(run: Run, config: dict[str, Any]) -> list[str]:
 
 
 def arguments(run: Run, config: dict[str, Any]) -> list[str]:
-    """What has the supervisor run this config, and no other that a later launch may have put there."""
+    """Arguments that have the supervisor run this config, and not one that a later launch has put there."""
     return [str(run.directory), hash_of(config), *trust.arguments()]
 
 

@@ -102,7 +102,7 @@ class Processes:
             if requests and not told:
                 self._send(requests[0])
                 told, self.asked = True, codes[0] is None
-            # once they are to stop, or cannot go on together, they have some time to end
+            # once asked to stop, or unable to continue together, they get some time to end
             if told or self.first_failed or codes[0] is not None:
                 deadline = min(deadline, time.monotonic() + GRACE)
             if time.monotonic() > deadline:

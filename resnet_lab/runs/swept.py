@@ -1,7 +1,7 @@
-"""What differs between runs, and how it is said, for tables, figures and TensorBoard. Standard library only.
+"""Differences between runs, and their names in tables, figures and TensorBoard. Standard library only.
 
 Settings have the dotted names that the command line knows them by (`optimizer.lr`). The seed and all that says
-where or how a run is executed are no part of them.
+where or how a run is executed do not count.
 """
 
 import json
@@ -89,7 +89,7 @@ def said_value(found: dict[str, Any], key: str) -> str:
 
 
 def word(key: str, among: Sequence[str] = ()) -> str:
-    """How a setting is called: `lr`, `weight decay`, or its whole name where two would be called the same."""
+    """A setting's short name, such as `lr` or `weight decay`; its full name where two would share that."""
     last = key.rpartition(".")[2]
     if last == "_target_":
         return one_line(key.partition(".")[0])

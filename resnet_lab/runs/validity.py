@@ -1,4 +1,4 @@
-"""What a record, a curve and an evaluation may hold. Whoever edits one may write anything into it."""
+"""Allowed content of a record, a curve and an evaluation, which anybody may have edited."""
 
 from collections.abc import Sequence
 from typing import Any

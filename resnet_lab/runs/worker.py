@@ -95,7 +95,7 @@ def execute(run: Run, config: dict[str, Any]) -> int:
 
 
 def explain(error: Exception, run: Run) -> str | None:
-    """What went wrong and what helps against it, where that is known."""
+    """The error, and the remedy where it is known."""
     told = f"{type(error).__name__}: {error}"
     if full := no_space(error, run.directory):
         return full
@@ -129,7 +129,7 @@ class Brief(Visible):
 
 
 class OverBar(Brief):
-    """Takes the place of the bar, which is drawn anew below."""
+    """Overwrites the bar, which is redrawn below."""
 
     def format(self, record: logging.LogRecord) -> str:
         return CLEAR + super().format(record)

@@ -1,4 +1,4 @@
-"""The analyses that a sweep's config names, made when its runs are complete; what is there is skipped."""
+"""The analyses that a sweep's config names, run once its runs are complete; existing results are kept."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
 
 
 def check_analyses(loader: ConfigLoader, asked: Sequence[Asked], words: Sequence[str]) -> None:
-    """Refuse a name that no folder of configs has, and settings that it does not take.
+    """Refuse an analysis without a config, and settings that it does not take.
 
     Raises:
         UserError: there is one.
@@ -50,7 +50,7 @@ def check_analyses(loader: ConfigLoader, asked: Sequence[Asked], words: Sequence
 
 
 def analyze(runs: Sequence[Run], asked: Asked, words: Sequence[str], is_stopping: Callable[[], bool]) -> int:
-    """Have `resnet-lab-analyze` look into the runs; return its exit code, and tell what it said where it fails."""
+    """Run `resnet-lab-analyze` on the runs; return its exit code, and print its output if it fails."""
     places = [word for word in words if word.startswith((FOLDER, SEARCHPATH))]
     paths = value([str(run.directory) for run in runs])
     command = python("resnet_lab.analyze", *trust.arguments(), f"runs={paths}", *asked.words, *places)

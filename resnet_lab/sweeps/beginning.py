@@ -1,4 +1,4 @@
-"""What only torch can tell of a run, told before its directory is made. Imported where there is such a thing."""
+"""Checks of a run that need torch, made before its directory is. Imported only where one of them applies."""
 
 from typing import Any
 

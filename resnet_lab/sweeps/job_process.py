@@ -15,7 +15,7 @@ from resnet_lab.runs.supervisor import WORKER
 
 
 class Starter:
-    """Starts them, and has torch imported once for all.
+    """Start the processes, and import torch once for all of them.
 
     Args:
         configs: those of the jobs to come.

@@ -1,4 +1,4 @@
-"""What the launchers of our sweeps share: all jobs composed first, watched, and told about at the end."""
+"""The common part of the lab's launchers: compose all jobs first, watch them, and sum up at the end."""
 
 import contextlib
 import importlib.util
@@ -51,7 +51,7 @@ class Job:
         return self.status in ("completed", "interrupted", "failed")
 
     def end(self, status: str, how: str) -> None:
-        """Note the end; the run's own word for the reason is the better one."""
+        """Note the end, with the reason from the run's own record where it has one."""
         self.status = status
         if status != "completed":
             with contextlib.suppress(UserError):  # a damaged record
@@ -65,7 +65,7 @@ JobT = TypeVar("JobT", bound=Job)  # what a launcher knows of each of its jobs
 class SweepLauncher(Launcher, Generic[JobT]):
     """Runs the jobs of a sweep, shows how they go, and exits nonzero unless every job completed.
 
-    A launcher of this kind says what its jobs are, and how to start, watch and stop them.
+    A subclass defines its jobs, and how to start, watch and stop them.
     """
 
     commands: Mapping[str, Sequence[str]] = MappingProxyType({})  # the words typed for each run directory
@@ -85,7 +85,7 @@ class SweepLauncher(Launcher, Generic[JobT]):
         """Bring the jobs up to date, begin what can begin, and stop all if `stopping`."""
 
     def close(self) -> None:
-        """Let go what was needed to start jobs."""
+        """Release whatever was needed to start jobs."""
 
     def check_devices(self, config: dict[str, Any]) -> None:
         """Refuse a job that cannot run where this launcher runs it."""
@@ -148,7 +148,7 @@ class SweepLauncher(Launcher, Generic[JobT]):
         return jobs
 
     def _analyze(self, jobs: Sequence[Job]) -> int:
-        """Look into the runs that are complete, as their configs ask for; return an exit code."""
+        """Run the analyses that the configs ask for on the completed runs; return an exit code."""
         code = 0
         for asked in asked_for([job.config for job in jobs]):
             complete = [job for job in jobs if job.status == "completed" and asked in asked_in(job.config)]

@@ -1,4 +1,4 @@
-"""How far the jobs of a sweep are between their evaluations, and when all of them will be done."""
+"""Progress of a sweep's jobs between their evaluations, and the time until all are done."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ AHEAD = ("waiting", "in use", *ACTIVE)
 
 
 class WatchedJob(Protocol):
-    """What is needed of a job."""
+    """The attributes of a job that are needed here."""
 
     run: Run
     config: dict[str, Any]
@@ -20,7 +20,7 @@ class WatchedJob(Protocol):
 
 
 class Outlook:
-    """What the jobs' own files say, as of the last `look`."""
+    """The state of the jobs by their own files, as of the last `look`."""
 
     def __init__(self, jobs: Sequence[WatchedJob]) -> None:
         self.jobs = [job for job in jobs if trains(job.config)]
@@ -39,7 +39,7 @@ class Outlook:
     def seconds_left(self) -> float | None:
         """Seconds until all jobs have ended, with as many at a time as now; None while nobody knows.
 
-        A job that has not begun is taken to cost as much an iteration as the others do.
+        A job that has not begun is assumed to cost as much per iteration as the others.
         """
         ahead = [self._seconds_of(job) for job in self.jobs if job.status in AHEAD]
         if not ahead:

@@ -26,7 +26,7 @@ class LocalJob(Job):
         self.place = -1
 
     def begin(self, place: int, extra: dict[str, str], starter: Starter) -> None:
-        """Start the process, unless the run is complete or cannot be had."""
+        """Start the process, unless the run is complete or cannot be prepared."""
         self.reason = ""
         try:
             run = prepare(self.config, self.command)
@@ -48,7 +48,7 @@ class LocalJob(Job):
             return False
 
     def can_begin(self) -> bool:
-        """Whether it waits, and for nobody but us."""
+        """Whether the job waits, and no other process uses its directory."""
         if self.status not in ("waiting", "in use"):
             return False
         if owner := self.run.owner():
@@ -71,7 +71,7 @@ class LocalJob(Job):
             self.end("failed", how)
 
     def stop(self) -> None:
-        """Ask the process once to end; asked again it would die before it has said how."""
+        """Ask the process to end, only once: a second request would kill it before it has noted how it ended."""
         if self.process and self.status == "running":
             self.status = "stopping"
             self.process.terminate()

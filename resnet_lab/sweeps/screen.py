@@ -9,7 +9,7 @@ from rich.console import Console
 class Screen(Console):
     """Shows text as it is, even where it looks like markup.
 
-    Once nobody can look any more, it shows nothing, and what is printed later goes nowhere.
+    Once the reader has gone, nothing is shown any more, and later output is dropped.
     """
 
     def __init__(self) -> None:

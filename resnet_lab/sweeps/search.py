@@ -93,7 +93,7 @@ class SearchSweeper(Sweeper):
         return study
 
     def _next_trials(self, study: Any, space: dict[str, Any]) -> list[Any]:
-        """What an interruption left unfinished, or else the next suggestions."""
+        """The jobs that an interruption left unfinished, or else the next suggestions."""
         import optuna
 
         every = study.get_trials(deepcopy=False)

@@ -30,7 +30,7 @@ ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL
 
 
 class Task:
-    """What each task of a SLURM job does: the run of a frozen config, or one of its processes."""
+    """The task of a SLURM job: the run of a frozen config, or one of its processes."""
 
     def __init__(self, config: dict[str, Any], typed: Sequence[str]) -> None:
         self.typed = typed
@@ -54,14 +54,14 @@ class Task:
         sys.exit(code)
 
     def checkpoint(self) -> Any:
-        """What submitit runs when the job is back: the same, as the run knows how far it is."""
+        """The task that submitit runs once the job is requeued: the same one, as the run resumes by itself."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 class SlurmJob(Job):
-    """A job and what SLURM knows of it."""
+    """A job and its submission to SLURM."""
 
     def __init__(self, config: dict[str, Any], command: Sequence[str] = ()) -> None:
         super().__init__(config, command)

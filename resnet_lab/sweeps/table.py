@@ -1,4 +1,4 @@
-"""How a sweep is going: a live table on a terminal, lines elsewhere, and a closing table."""
+"""The display of a sweep: a live table on a terminal, lines elsewhere, and a closing table."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ WIDE = 100  # characters of a terminal that has room for folders
 
 
 class ShownJob(WatchedJob, Protocol):
-    """What the table needs of a job."""
+    """The attributes of a job that the table needs."""
 
     reason: str
 
@@ -80,7 +80,7 @@ class JobsTable:
         return joined(self._net(job), said(job.config, self.swept), f"seed {job.config['seed']}")
 
     def _cells(self, job: ShownJob) -> list[str]:
-        """What tells the job from the others, a column for each setting that was swept."""
+        """Cells that tell the job from the others, one per swept setting."""
         found = settings(job.config)
         return [self._net(job), *(said_value(found, key) for key in self.swept), str(job.config["seed"])]
 
