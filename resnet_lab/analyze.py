@@ -196,7 +196,11 @@ def weights_at(stored: Stored, at: str | int) -> Path:
 
 
 def analyze_fresh(asked: Asked, config: dict[str, Any]) -> int:
-    """Analyze a net with its first weights; the rows are shown, or written to `output`."""
+    """Analyze a net with its first weights; the rows are shown, or written to `output`.
+
+    Raises:
+        UserError: model or data is missing, or the output exists or cannot be written.
+    """
     if not config.get("model") or not config.get("data"):
         raise UserError("a fresh net needs model=... and data=...")
     if config["output"] and Path(config["output"]).exists() and not config["force"]:

@@ -129,7 +129,11 @@ def make_trainer(settings: dict[str, Any]) -> "Trainer":
 
 
 def evaluate_runs(found: list[Stored], config: dict[str, Any]) -> int:
-    """Each run by the protocol, or all as one ensemble; the errors go beside the records."""
+    """Each run by the protocol, or all as one ensemble; the errors go beside the records.
+
+    Raises:
+        UserError: an ensemble has too few complete runs.
+    """
     complete = fit_to_evaluate(found, config["runs"])
     failed = int(len(complete) < len(found))
     if len(complete) < (2 if config["ensemble"] else 1):
@@ -185,7 +189,11 @@ def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Subj
 
 
 def evaluate_weights(config: dict[str, Any]) -> int:
-    """The weights in a file, which has no record: for the model and the data of the config."""
+    """The weights in a file, which has no record: for the model and the data of the config.
+
+    Raises:
+        UserError: model or data is missing, or the file does not fit them.
+    """
     from resnet_lab.evaluation.stored import open_weights
 
     if not config.get("model") or not config.get("data"):

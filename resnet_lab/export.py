@@ -44,7 +44,11 @@ def check_source(config: dict[str, Any]) -> None:
 
 
 def status_of(directory: Path) -> str:
-    """The status of a run that is not under way and has not failed."""
+    """The status of a run that is not under way and has not failed.
+
+    Raises:
+        UserError: it is another.
+    """
     status = Run(directory).status()
     if status not in ("completed", "interrupted"):
         raise UserError(f"run must be the folder of a completed or interrupted run; {directory}: {status}")

@@ -74,7 +74,11 @@ def checked(words: Any) -> list[str]:
 
 
 def composed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words, with what makes one run of an experiment's sweep, and the config that they give."""
+    """The words, with what makes one run of an experiment's sweep, and the config that they give.
+
+    Raises:
+        UserError: Hydra does not take the words.
+    """
     folders = [word.removeprefix(FOLDER) for word in words if word.startswith(FOLDER)]
     overrides = [word for word in words if not word.startswith(FOLDER)]
     extra = [f"{SEARCHPATH}[{','.join(value(f'file://{folder}') for folder in folders)}]"] if folders else []

@@ -73,7 +73,11 @@ def stack(views: list[list[Tensor]]) -> Any:
 
 
 class TrainBatches(Sampler[Request]):
-    """Every image once per epoch, in an order that depends only on (seed, epoch)."""
+    """Every image once per epoch, in an order that depends only on (seed, epoch).
+
+    Raises:
+        UserError: the last batch is too small for the processes.
+    """
 
     def __init__(self, size: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         last = size % batch_size or batch_size
@@ -106,7 +110,11 @@ class TrainBatches(Sampler[Request]):
 
 
 class EvaluationBatches(Sampler[Request]):
-    """Every image exactly once over all processes, in order; or at most `images` of them, evenly spaced."""
+    """Every image exactly once over all processes, in order; or at most `images` of them, evenly spaced.
+
+    Raises:
+        UserError: there are fewer images than processes.
+    """
 
     def __init__(self, size: int, batch_size: int, rank: int, world_size: int, images: int | None = None) -> None:
         if size < world_size:

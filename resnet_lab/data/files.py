@@ -60,6 +60,9 @@ def read_idx(folder: Path, name: str, item: tuple[int, ...], most: int) -> Tenso
     """Read an IDX file (MNIST's format), plain or .gz, into uint8 (N, *item).
 
     No more is unpacked than the header claims, and a header that claims more than `most` items is refused.
+
+    Raises:
+        UserError: the file is missing, corrupted or too large.
     """
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
     if path is None:
@@ -76,7 +79,11 @@ def read_idx(folder: Path, name: str, item: tuple[int, ...], most: int) -> Tenso
 
 
 def idx_shape(path: Path, header: bytes, item: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """Read the shape (N, *item) from the header of an IDX file of bytes."""
+    """Read the shape (N, *item) from the header of an IDX file of bytes.
+
+    Raises:
+        UserError: it is another file, or claims more than is allowed.
+    """
     dimensions = 1 + len(item)
     shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, 4 + 4 * dimensions, 4))
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
@@ -103,7 +110,11 @@ def read_idx_images(folder: Path, prefix: str, size: int, num_classes: int, most
 
 
 def read_cifar_binary(paths: list[Path], label_bytes: int, num_classes: int) -> Images:
-    """Read CIFAR's binary version: records of `label_bytes`, the last of them the class, and 3072 pixels."""
+    """Read CIFAR's binary version: records of `label_bytes`, the last of them the class, and 3072 pixels.
+
+    Raises:
+        UserError: the file is missing or truncated.
+    """
     record, pixels, labels = label_bytes + 3072, [], []
     for path in paths:
         if not path.is_file():

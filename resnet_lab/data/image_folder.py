@@ -156,7 +156,11 @@ class ImageFolder(ImagesInMemory):
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """The entries of a folder in the order of their names, without hidden ones."""
+    """The entries of a folder in the order of their names, without hidden ones.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
     try:
         return sorted((e for e in os.scandir(folder) if e.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
@@ -201,7 +205,11 @@ def files_of(folder: Path) -> list[str]:
 
 
 def folder_of_tests(root: Path) -> str:
-    """The name of the folder of test images, `test` or `val`."""
+    """The name of the folder of test images, `test` or `val`.
+
+    Raises:
+        UserError: there is neither.
+    """
     found = [name for name in ("test", "val") if (root / name).is_dir()]
     if not found:
         raise UserError(f"{root} has neither test/ nor val/; put the test images there, one folder per class")

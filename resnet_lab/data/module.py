@@ -125,7 +125,12 @@ class ImageData(LightningDataModule, ABC):
         """Raise UserError if the images are not as the settings require."""
 
     def prepare(self) -> None:
-        """Read the files, split them and compute the mean; once, before the Trainer starts."""
+        """Read the files, split them and compute the mean; once, before the Trainer starts.
+
+        Raises:
+            UserError: files are missing or not those of the stored run, or there are too few images for subset and
+                holdout.
+        """
         if self.train is not None:
             return
         everything, self.test = self.load()

@@ -98,7 +98,11 @@ def read_all(source: Source, use: Callable[[int, Path, Any], None] | None = None
 
 
 def read(path: Path) -> Any:
-    """Read the bytes of a file into a uint8 array of numpy's."""
+    """Read the bytes of a file into a uint8 array of numpy's.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         with open_regular(path) as file:
             return np.fromfile(file, np.uint8)

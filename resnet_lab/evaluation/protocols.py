@@ -68,7 +68,11 @@ def caution(protocol: Protocol, data: ImageData) -> str:
 
 
 def in_proportion(name: str, side: Any, image_size: int) -> int:
-    """Scale a side meant for crops of 224 pixels to images of `image_size`."""
+    """Scale a side meant for crops of 224 pixels to images of `image_size`.
+
+    Raises:
+        UserError: no pixel is left.
+    """
     check(f"protocol.{name}", side, COUNT)
     proportional: int = round(side * image_size / PAPER_CROP)
     if proportional < SMALLEST:

@@ -275,7 +275,11 @@ def read_ensembles(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], dict[Pa
 
 
 def is_current(folder: Path, entry: dict[str, Any]) -> bool:
-    """Whether an ensemble's members still have the weights that were evaluated."""
+    """Whether an ensemble's members still have the weights that were evaluated.
+
+    Raises:
+        ValueError: the entry does not say which members it had.
+    """
     members, facts = entry.get("members"), entry.get("of")
     if not isinstance(members, list) or not members or not all(isinstance(name, str) for name in members):
         raise ValueError("an ensemble has no members")

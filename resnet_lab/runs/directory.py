@@ -169,7 +169,11 @@ class Run:
             raise UserError(f"{self.config_path.parent} is a symbolic link; remove it")
 
     def metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv; a last line that was cut off by a kill is left out."""
+        """The rows of metrics.csv; a last line that was cut off by a kill is left out.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if not self.metrics_path.exists():
             return []
         try:

@@ -45,7 +45,11 @@ def write(experiment: Path, plan: set[str]) -> None:
 
 
 def planned(experiment: Path) -> set[str]:
-    """The run directories asked for, relative to the experiment's."""
+    """The run directories asked for, relative to the experiment's.
+
+    Raises:
+        UserError: the plan is damaged.
+    """
     path = experiment / "plan.json"
     if not path.exists():
         return set()

@@ -84,6 +84,9 @@ class SlurmLauncher(SweepLauncher[SlurmJob]):
     Args:
         settings: those of hydra-submitit-launcher's submitit_slurm; tasks, nodes and GPUs follow from each
             run's Trainer.
+
+    Raises:
+        UserError: submitit is not installed, or SLURM does not take the jobs.
     """
 
     def __init__(self, **settings: Any) -> None:

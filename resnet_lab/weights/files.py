@@ -102,7 +102,11 @@ def export_weights(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file by name, out of any wrapping dicts; nothing in the file is executed."""
+    """Read the tensors of a file by name, out of any wrapping dicts; nothing in the file is executed.
+
+    Raises:
+        UserError: the file cannot be read, or holds anything but tensors.
+    """
     if not path.is_file():
         raise UserError(f"weights must be a file, and {path} is not")
     if path.suffix == ".onnx":
@@ -159,7 +163,11 @@ def fitted(
     left_out: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Convert the tensors to the net's names, by the rules, and to its types; all but those left out must be
-    there."""
+    there.
+
+    Raises:
+        UserError: a tensor is missing, unknown, there twice or of another shape.
+    """
     own: dict[str, Tensor] = {name: tensor for name, tensor in net.state_dict().items() if name not in left_out}
     file_names = {renamed(key, rules): key for key in found}
     if len(file_names) < len(found):
@@ -203,7 +211,11 @@ def misshapen(
 
 
 def own_head(net: nn.Module, path: Path) -> set[str]:
-    """The net's names of what a new head leaves out of a file."""
+    """The net's names of what a new head leaves out of a file.
+
+    Raises:
+        UserError: the net does not end in a linear layer.
+    """
     found = own_names(net, heads(net))
     if not found:
         raise UserError(

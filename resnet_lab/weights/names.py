@@ -100,7 +100,11 @@ def carried_channels(net: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[
 
 def widened(order: Tensor, extra: int) -> Tensor:
     """The order after zeros were added on both sides: the channels that the shortcut carries, then the new
-    ones."""
+    ones.
+
+    Raises:
+        UserError: the number of new channels is odd.
+    """
     if extra % 2:
         raise UserError(f"padding must be end: {extra} channels, of an odd width, cannot be halved; got both")
     front = extra // 2
