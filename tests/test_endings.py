@@ -207,7 +207,7 @@ def test_of_a_sweep_the_last_job_is_checked_before_the_first_starts(
         ("eval", ["runs=x", "+trainer.logger=x"], "trainer.logger is not a setting here; "),
         ("info", ["model.depth=9"], "model: depth must be 6n+2 "),
         ("info", ["detial=layers"], "detial is not a key of the config; did you mean detail?"),
-        ("info", ["format=xml"], "format must be one of text, json; got 'xml'"),
+        ("info", ["format=xml"], "format must be one of text, json, svg; got 'xml'"),
         ("export", ["output=x", "padding=left"], "padding must be one of both, end; got 'left'"),
     ],
 )
