@@ -31,8 +31,19 @@ class Refused(UserError, CompactHydraException):
 
 # They say what runs and how it is shown; `overrides` and `runtime` are Hydra's own notes.
 FREE = {
-    *("mode", "searchpath", "help", "hydra_help", "verbose", "overrides", "runtime"),
-    *("job.name", "job.num", "job.id", "job.config_name", "job.override_dirname", "job.config"),
+    "mode",
+    "searchpath",
+    "help",
+    "hydra_help",
+    "verbose",
+    "overrides",
+    "runtime",
+    "job.name",
+    "job.num",
+    "job.id",
+    "job.config_name",
+    "job.override_dirname",
+    "job.config",
 }
 PLUGINS = ("launcher", "sweeper")
 # The settings that a file may give, beside those of its default config; all others are the command line's.
@@ -41,9 +52,26 @@ SETTINGS = {
     "hydra_plugins.resnet_lab.SlurmLauncher": (
         "slurm",
         {
-            *("timeout_min", "max_num_timeout", "signal_delay_s", "array_parallelism", "name", "comment"),
-            *("cpus_per_task", "cpus_per_gpu", "gpus_per_node", "gpus_per_task", "tasks_per_node", "nodes"),
-            *("mem_gb", "mem_per_cpu", "mem_per_gpu", "partition", "qos", "account", "constraint", "exclude"),
+            "timeout_min",
+            "max_num_timeout",
+            "signal_delay_s",
+            "array_parallelism",
+            "name",
+            "comment",
+            "cpus_per_task",
+            "cpus_per_gpu",
+            "gpus_per_node",
+            "gpus_per_task",
+            "tasks_per_node",
+            "nodes",
+            "mem_gb",
+            "mem_per_cpu",
+            "mem_per_gpu",
+            "partition",
+            "qos",
+            "account",
+            "constraint",
+            "exclude",
             "gres",
         },
     ),

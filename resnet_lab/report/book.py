@@ -17,7 +17,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.files import no_space, write_atomically
 from resnet_lab.report.chapters import as_html, cost_of, inside, names_in, text_of, title_of
 from resnet_lab.report.committed import NAME, read_committed
-from resnet_lab.report.page import TEMPLATE, curves, data, policy, surfaces, table, with_scripts
+from resnet_lab.report.page import TEMPLATE, curves, data, html_table, policy, surfaces, with_scripts
 from resnet_lab.report.results import Study, read_results
 from resnet_lab.report.style import panels
 from resnet_lab.report.tables import group_rows
@@ -192,4 +192,4 @@ def more(drawn: str, words: dict[str, str], study: Study) -> str:
     filled = {name: data(value) for name, value in content.items()}
     filled |= {"INTERACTIVE": words["interactive"], "EXPLAINED": words["explained"]}
     section = fill(drawn, filled) if panels(study) else ""
-    return f"{section}<h2>{words['nets']}</h2>{table(*group_rows(study))}"
+    return f"{section}<h2>{words['nets']}</h2>{html_table(*group_rows(study))}"

@@ -17,10 +17,10 @@ def evaluation_tables(study: Study) -> list[Table]:
     results = [result for group in study.groups for result in group.completed]
     found = [e for result in results for e in result.evaluations] + study.ensembles
     protocols = {json.dumps(entry["protocol"], sort_keys=True): entry["protocol"] for entry in found}
-    return [table(study, protocols[key]) for key in sorted(protocols)]
+    return [protocol_table(study, protocols[key]) for key in sorted(protocols)]
 
 
-def table(study: Study, protocol: dict[str, Any]) -> Table:
+def protocol_table(study: Study, protocol: dict[str, Any]) -> Table:
     rows, papers = [], []
     for group in study.groups:
         values = {key: of_group(group, protocol, key) for key in ERRORS}

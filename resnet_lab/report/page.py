@@ -31,7 +31,7 @@ def page(study: Study, folder: Path) -> str:
         "TITLE": for_html(", ".join(study.experiments)),
         "VERDICT": for_html(first),
         "SENTENCES": "".join(f"<li>{for_html(sentence)}</li>" for sentence in rest),
-        "RESULTS": table(*group_rows(study)),
+        "RESULTS": html_table(*group_rows(study)),
         "NOTE": for_html(NOTE.replace("*", "")),
         "PICTURES": "".join(
             image(folder / f"{picture.name}.svg", picture.told)
@@ -39,10 +39,10 @@ def page(study: Study, folder: Path) -> str:
             if picture.name != "curves"
         ),
         "EVALUATIONS": "".join(
-            f"<h2>Test error by {for_html(name)}</h2>{table(header, rows)}"
+            f"<h2>Test error by {for_html(name)}</h2>{html_table(header, rows)}"
             for name, header, rows in evaluation_tables(study)
         ),
-        "PROBLEMS": f"<h2>Runs that are not complete</h2>{table(PROBLEMS, problems)}" if problems else "",
+        "PROBLEMS": f"<h2>Runs that are not complete</h2>{html_table(PROBLEMS, problems)}" if problems else "",
         "CURVES": "" if panels(study) else "hidden",
         "PROVENANCE": "<br>".join(for_html(line) for line in provenance(study)),
         "DATA": data(curves(study)),
@@ -81,7 +81,7 @@ def image(path: Path, told: str) -> str:
     return f'<img alt="{for_html(told)}" width="720" src="data:image/svg+xml;base64,{content}">'
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
+def html_table(header: list[str], rows: list[list[str]]) -> str:
     head = "".join(f"<th>{for_html(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{for_html(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

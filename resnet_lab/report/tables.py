@@ -66,10 +66,10 @@ def markdown(study: Study) -> str:
         f"**{for_markdown(first)}**",
         "\n".join(f"- {for_markdown(sentence)}" for sentence in rest),
         *(part for picture in pictures(study) for part in shown(picture)),
-        table(*group_rows(study)),
+        markdown_table(*group_rows(study)),
         NOTE,
         *(
-            f"## Test error by {for_markdown(name)}\n\n{table(header, rows)}"
+            f"## Test error by {for_markdown(name)}\n\n{markdown_table(header, rows)}"
             for name, header, rows in evaluation_tables(study)
         ),
         *problems(study),
@@ -123,7 +123,7 @@ def statuses(group: Group) -> str:
     return ", ".join(f"{names.count(status)} {status}" for status in sorted(set(names)))
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     inert = [[for_markdown(cell) for cell in row] for row in rows]
     lines = [header, ["---"] * len(header), *inert]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -142,7 +142,7 @@ def problem_rows(study: Study) -> list[list[str]]:
 
 def problems(study: Study) -> list[str]:
     rows = problem_rows(study)
-    return ["## Runs that are not complete", table(PROBLEMS, rows)] if rows else []
+    return ["## Runs that are not complete", markdown_table(PROBLEMS, rows)] if rows else []
 
 
 def provenance(study: Study) -> list[str]:

@@ -12,8 +12,19 @@ from resnet_lab.runs.jobs import job_of
 DERIVED = {"hydra", "run_name", "run_dir"}  # from the identity, so no part of it
 EXECUTION = {
     "": {
-        *("seed", "experiment_name", "run_name", "run_dir", "output_root", "force", "runtime", "hydra", "verdict"),
-        *("analyses", "analyze_at", "logger", "weights"),  # of weights the checksum counts, not where they are
+        "seed",
+        "experiment_name",
+        "run_name",
+        "run_dir",
+        "output_root",
+        "force",
+        "runtime",
+        "hydra",
+        "verdict",
+        "analyses",
+        "analyze_at",
+        "logger",
+        "weights",  # of weights the checksum counts, not where they are
     },
     "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
     "runtime": {"final_train_images"},  # where the rest of it counts, nothing is tested at the end

@@ -13,8 +13,18 @@ from resnet_lab import trust
 
 # All that touches pixels, nets or configs.
 PACKAGES = (
-    *("resnet-lab", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy"),
-    *("scikit-learn", "pillow", "timm", "torchcodec"),
+    "resnet-lab",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "timm",
+    "torchcodec",
 )
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA = Path("/proc/driver/nvidia/version")
