@@ -162,7 +162,7 @@ def test_a_fresh_net_is_the_one_that_a_run_begins_with(
         ),
         (
             ["analysis=responses", "runs={run}", "+analysis.plot.z=std"],
-            "analysis.plot.z goes with kind=contour alone, got 'std'",
+            "analysis.plot.z is only for kind=contour, got 'std'",
         ),
         (
             ["analysis=responses", "runs={run}", "analysis.plot.kind=contour"],
@@ -205,8 +205,9 @@ def test_what_a_run_refuses_is_told_and_the_others_are_analyzed(
     assert analyze(f"runs={run.directory.parent}", "analysis=responses") == 1
     assert f"{other.directory}: interrupted, left out" in capsys.readouterr().out
     assert len(files(run)) == 1
+    with pytest.raises(UserError, match=r"analysis\.images must be a positive integer, got 0"):
+        analyze(f"runs={run.directory}", "analysis=responses", "force=true", "analysis.images=0")
     for wrong, message in {
-        "analysis.images=0": "analysis responses: images must be a positive integer, got 0",
         "analysis.plot.y=spread": "analysis responses: plot.y: there is no column spread; there are layer, mean",
         "analysis.plot.x=name": "analysis responses: a value of plot.x is not a number; draw bars",
     }.items():
@@ -340,8 +341,8 @@ def test_a_sweep_analyzes_its_runs_before_it_reports(resnet_lab: Call, tmp_path:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("-m", "seed=0,1", "analyses=[respones]"), "analyses: analysis=respones is not there; did you mean"),
-        (("analyses=[responses]",), "analyses belong to a sweep by hydra/launcher=pool or slurm: add -m"),
+        (("-m", "seed=0,1", "analyses=[respones]"), "analyses: analysis=respones does not exist; did you mean"),
+        (("analyses=[responses]",), "analyses belong to a sweep with hydra/launcher=pool or slurm: add -m"),
         (("-m", "seed=0,1", "analyses=responses"), "analyses must be a list of names in conf/analysis"),
         (
             ("-m", "seed=0,1", "analyses=[{signals:{image:8}}]"),
@@ -365,7 +366,7 @@ def test_analyses_that_cannot_be_made_are_refused_first(
 def test_another_launcher_leaves_no_analysis_out_in_silence(resnet_lab: Call, tmp_path: Path) -> None:
     ended = resnet_lab("train", *TINY, "-m", "hydra/launcher=basic", "seed=0,1", "analyses=[responses]")
     assert ended.returncode == 1
-    assert "analyses belong to a sweep by hydra/launcher=pool or slurm" in ended.stderr
+    assert "analyses belong to a sweep with hydra/launcher=pool or slurm" in ended.stderr
     assert not list(tmp_path.rglob("record.json"))  # Hydra's own file is there already
 
 

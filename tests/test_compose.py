@@ -122,8 +122,8 @@ def test_a_sweep_over_experiments_is_refused_with_the_commands_to_give(
     ended = resnet_lab("train", "-m", "experiment=smoke,digits_degradation")
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[0] == (
-        "resnet-lab: experiment=smoke,digits_degradation would leave out the sweep of each experiment; give each "
-        "its own command: resnet-lab experiment=smoke; resnet-lab experiment=digits_degradation"
+        "resnet-lab: experiment=smoke,digits_degradation would ignore the sweep that each experiment has; give "
+        "each its own command: resnet-lab experiment=smoke; resnet-lab experiment=digits_degradation"
     )
     assert not list(tmp_path.iterdir())
 
@@ -273,7 +273,7 @@ def test_another_config_never_takes_over_a_directory(composed: Composed) -> None
 def test_hydras_own_refusals_have_no_traceback(resnet_lab: Callable[..., Any], tmp_path: Path) -> None:
     for override, named in (
         ("optimizer.lrr=1", "optimizer.lrr is not a key of the config; did you mean optimizer.lr?"),
-        ("model=resnet_cfar", "model=resnet_cfar is not there; there are alexnet, "),
+        ("model=resnet_cfar", "model=resnet_cfar does not exist; there are alexnet, "),
         ("+typo=1", "typo"),
     ):
         ended = resnet_lab("train", override)

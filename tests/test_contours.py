@@ -60,7 +60,7 @@ def test_rows_that_are_no_grid_are_refused(rows: list[dict[str, Any]], message: 
 
 
 def test_only_contours_have_a_height() -> None:
-    with pytest.raises(UserError, match=r"analysis.plot.z goes with kind=contour alone, got 'c'"):
+    with pytest.raises(UserError, match=r"analysis.plot.z is only for kind=contour, got 'c'"):
         check_plot({"x": "a", "y": "b", "z": "c"})
     with pytest.raises(
         UserError, match=r"analysis.plot.y must be one column where kind=contour, got \['b', 'c'\]"

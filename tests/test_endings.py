@@ -115,10 +115,10 @@ def test_every_command_tells_the_labs_version(
         (["modle=x"], "modle is not a key of the config; did you mean model?"),
         (["model.depht=20"], "model.depht is not a key of the config; did you mean model.depth?"),
         (["depth=20"], "depth is not a key of the config; did you mean model.depth?"),
-        (["model.depth.x=20"], "model.depth.x is not a key of the config; model.depth is a value, and has none"),
+        (["model.depth.x=20"], "model.depth.x is not a key of the config; model.depth is a value and has no keys"),
         (["+modle=x"], "modle is not a key of the config; did you mean model?"),
-        (["model=resnet"], "model=resnet is not there; did you mean model=cifar_resnet?"),
-        (["model=a,b"], "model=a,b is several values; add -m to run them all"),
+        (["model=resnet"], "model=resnet does not exist; did you mean model=cifar_resnet?"),
+        (["model=a,b"], "model=a,b has several values; add -m to run them all"),
         (["+model.depth=8"], "model.depth is in the config already; write model.depth=8 without +"),
         (
             ["output_root=out put=1"],

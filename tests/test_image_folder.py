@@ -140,11 +140,11 @@ WHOLE = "train/dog/2.png"
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "truncated": (
         lambda tree: (tree / WHOLE).write_bytes((tree / WHOLE).read_bytes()[:90]),
-        r"dog/2\.png cannot be read \(.*\); mend or remove it",
+        r"dog/2\.png cannot be read \(.*\); repair or remove it",
     ),
-    "empty": (put(WHOLE, b""), r"dog/2\.png cannot be read \(the file is empty\); mend or remove it"),
-    "text": (put(WHOLE, b"hello, I am text" * 9), r"dog/2\.png cannot be read \(.*\); mend or remove it"),
-    "the first one": (put("train/cat/0.png", b"x"), r"cat/0\.png cannot be read .* mend or remove it"),
+    "empty": (put(WHOLE, b""), r"dog/2\.png cannot be read \(the file is empty\); repair or remove it"),
+    "text": (put(WHOLE, b"hello, I am text" * 9), r"dog/2\.png cannot be read \(.*\); repair or remove it"),
+    "the first one": (put("train/cat/0.png", b"x"), r"cat/0\.png cannot be read .* repair or remove it"),
     "another size": (
         lambda tree: Image.new("RGB", (9, 8)).save(tree / WHOLE),
         r"dog/2\.png is 9 pixels wide and 8 high, the first image 8 and 8; set data.image_size=8 to resize",
@@ -171,7 +171,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "link to nowhere": (
         lambda tree: (tree / "train/dog/9.png").symlink_to("/nonexistent"),
-        r"dog/9\.png cannot be read \(No such file or directory\); mend or remove it",
+        r"dog/9\.png cannot be read \(No such file or directory\); repair or remove it",
     ),
     "link in a circle": (
         lambda tree: (tree / "train/dog/9.png").symlink_to("9.png"),
@@ -205,7 +205,7 @@ def test_a_file_without_permission_is_named(tree: Path, monkeypatch: pytest.Monk
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(pixels, "open_regular", refuse)
-    with pytest.raises(UserError, match=r"cat/0\.png cannot be read \(Permission denied\); mend or remove it"):
+    with pytest.raises(UserError, match=r"cat/0\.png cannot be read \(Permission denied\); repair or remove it"):
         pixels.read(tree / "train/cat/0.png")
 
 

@@ -270,7 +270,7 @@ def test_through_the_command_line(resnet_lab: Callable[..., Any], tree: Path, tm
     (tree / "val/class2/11.JPEG").write_bytes(b"")
     refused = resnet_lab("train", *SMALL, f"data.root={tree}")
     assert refused.returncode == 1
-    assert "class0/0.JPEG (the file is empty); mend or remove it" in refused.stderr
+    assert "class0/0.JPEG (the file is empty); repair or remove it" in refused.stderr
     for trainer in ("cpu", "ddp_cpu"):
         name = f"experiment_name={trainer}"
         done = resnet_lab(

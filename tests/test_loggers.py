@@ -68,7 +68,7 @@ def test_weights_and_biases_offline_and_mlflow(resnet_lab: Call, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["logger=wand"], "logger=wand is not there; did you mean logger=wandb?"),
+        (["logger=wand"], "logger=wand does not exist; did you mean logger=wandb?"),
         (["+logger.x._target_=pytorch_lightning.loggers.CometLogger"], "must be a class of resnet_lab.loggers"),
         (["+logger.x=true"], "logger must be blocks with a _target_, each under a name"),
         (["+logger.tensorboard.name=x"], "logger.tensorboard.name is not a setting of TensorBoard"),

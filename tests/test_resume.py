@@ -323,7 +323,7 @@ def test_what_may_change_digits_is_refused_or_accepted_and_marked(
     with pytest.raises(UserError) as refusal:
         resumed(run, BEGAN, **changed)
     assert f"cannot be resumed under other conditions: {difference}; " in str(refusal.value)
-    assert "runtime.accept_changes=true, which marks the run for ever" in str(refusal.value)
+    assert "runtime.accept_changes=true, which marks the run permanently" in str(refusal.value)
     kept = resumed(run, BEGAN, True, **changed)
     (stretch,) = kept["earlier"]
     assert stretch["until"] == 26

@@ -22,9 +22,9 @@ from resnet_lab.runs.identity import run_differences
 FOLDER = "--config-dir="
 SEARCHPATH = "hydra.searchpath="
 GROUPS = ("model", "data", "optimizer", "schedule", "trainer")
-# They follow from the rest, or say nothing of the run.
+# Keys that follow from the others, or say nothing about the run.
 UNSAID = ("run_dir", "run_name", "force", "analyses", "analyze_at", "weights_sha256")
-# Text that Hydra takes for itself without quotes, and for nothing else than text.
+# Text that needs no quotes: Hydra reads it as text and as nothing else.
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ def command_line(record: dict[str, Any]) -> str:
     """A shell command that reproduces the record's run: as typed, or else as differences from the defaults.
 
     Raises:
-        UserError: there is none, as what the run was made of is not there any more, or not trusted.
+        UserError: there is none, because something that the run needs no longer exists or is not trusted.
     """
     register_resolvers()
     hydra_block.register()
@@ -59,7 +59,7 @@ def command_line(record: dict[str, Any]) -> str:
             continue
         if not (differs := run_differences(config, found)):
             return shlex.join(["resnet-lab", *trust.arguments(), *words])
-        refusal = f"today's configs give another run: {', '.join(differs)}"
+        refusal = f"the current configs give another run: {', '.join(differs)}"
     raise UserError(f"there is no command line for this run; {refusal}")
 
 
@@ -74,10 +74,10 @@ def checked(words: Any) -> list[str]:
 
 
 def composed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words, with what makes one run of an experiment's sweep, and the config that they give.
+    """The words, extended so that an experiment's sweep becomes one run, and the config they compose to.
 
     Raises:
-        UserError: Hydra does not take the words.
+        UserError: Hydra does not accept the words.
     """
     folders = [word.removeprefix(FOLDER) for word in words if word.startswith(FOLDER)]
     overrides = [word for word in words if not word.startswith(FOLDER)]
@@ -86,14 +86,14 @@ def composed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
         with initialize_config_dir(CONF, version_base="1.3"):
             cfg = compose("train", [*extra, *overrides], return_hydra_config=True)
         mode = [] if cfg.hydra.mode in (None, RunMode.RUN) else ["hydra.mode=RUN"]
-        alone = ["analyses=[]"] if cfg.analyses else []  # which belong to a sweep
+        alone = ["analyses=[]"] if cfg.analyses else []  # analyses belong to a sweep
         return [*words, *mode, *alone], freeze(cfg)
     except CompactHydraException as error:
         raise UserError(sentence(error)) from error
 
 
 def derived(config: dict[str, Any]) -> list[str]:
-    """The differences of a frozen config from the defaults, as overrides."""
+    """A frozen config's differences from the defaults, as overrides."""
     _, defaults = composed([])
     other = [key for key in config if key not in UNSAID and config[key] != defaults.get(key)]
     words = [f"{key}={nearest(key, config[key])}" for key in other if key in GROUPS]
@@ -109,13 +109,13 @@ def derived(config: dict[str, Any]) -> list[str]:
 
 
 def chosen(group: str, config: dict[str, Any]) -> list[str]:
-    """The override that chooses those of the group that are the lab's own."""
+    """The override that selects the lab's own entries of the group."""
     names = [name for name in config.get(group) or () if Path(CONF, group, f"{name}.yaml").is_file()]
     return [f"{group}=[{','.join(names)}]"] if names else []
 
 
 def nearest(group: str, block: dict[str, Any]) -> str:
-    """The config of the group that has most in common with the block."""
+    """The config of the group that has the most in common with the block."""
     files = sorted(Path(CONF, group).glob("*.yaml"))
     return max(files, key=lambda file: alike(OmegaConf.load(file), block)).stem
 
@@ -127,7 +127,7 @@ def alike(file: Any, block: dict[str, Any]) -> tuple[bool, int]:
 
 
 def changes(name: str, before: Any, after: Any) -> Iterator[str]:
-    """Overrides that make one value of the other."""
+    """Overrides that turn the first value into the second."""
     if isinstance(before, dict) and isinstance(after, dict) and after:
         yield from (f"~{name}.{key}" for key in before if key not in after and before[key] is not None)
         for key in after:

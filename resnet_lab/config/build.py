@@ -34,10 +34,10 @@ KINDS: dict[str, type] = {
     "callbacks": Callback,
     "logger": Logger,
 }
-FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the network is there
-# what constructors raise over settings; anything else is a bug and keeps its traceback
+FACTORIES = ("optimizer", "schedule")  # with `_partial_: true`: finished once the net exists
+# what constructors raise about settings; anything else is a bug and keeps its traceback
 COMPLAINTS = (ArithmeticError, TypeError, ValueError, MisconfigurationException)
-# Blocks that name one of our functions, and no class.
+# Blocks that name one of our functions instead of a class.
 FUNCTIONS = {
     block: [getattr(module, name) for name in module.__all__]
     for block, module in {"model": models, "analysis": analyses}.items()
@@ -45,12 +45,12 @@ FUNCTIONS = {
 
 
 def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
-    """Make the object of the block of that name, with facts that only the other blocks know.
+    """Make the object that a block describes, given facts that only the other blocks know.
 
-    Values are taken as they are: a config that is built is resolved, and nothing in it is an interpolation.
+    Values are taken literally: the config is resolved already and holds no interpolations.
 
     Raises:
-        UserError: its `_target_` is not allowed or not there, or does not take its settings.
+        UserError: its `_target_` is not allowed, does not exist, or does not accept its settings.
     """
     if not isinstance(config, dict) or "_target_" not in config:
         raise UserError(f"{block}._target_ is missing")
@@ -59,7 +59,7 @@ def build(block: str, config: dict[str, Any], **facts: Any) -> Any:
     settings = {key: value for key, value in config.items() if key not in own}
     taken = parameters(found[block])
     check_settings(block, found[block].__name__, settings, taken, set(facts))
-    if group_of(block) != block:  # one of several, which differ in what they need
+    if group_of(block) != block:  # entries of a group differ in the facts they need
         facts = {name: fact for name, fact in facts.items() if name in taken}
     try:
         made = make(block, config, found, facts)
@@ -77,7 +77,7 @@ def analysis_of(config: dict[str, Any]) -> Callable[..., Rows]:
     """The function that a block `analysis` names, with its settings; it still takes `net` and `data`.
 
     Raises:
-        UserError: its `_target_` is not allowed or not there, or does not take its settings.
+        UserError: its `_target_` is not allowed, does not exist, or does not accept its settings.
     """
     function = find("analysis", config.get("_target_"))
     settings = {key: value for key, value in config.items() if key not in OWN_KEYS["analysis"]}
@@ -89,7 +89,7 @@ def find(where: str, target: Any) -> Any:
     """Import the object of that name; check the name before, and the object after the import.
 
     Raises:
-        UserError: it is not allowed, not there, or cannot be imported.
+        UserError: it is not allowed, does not exist, or cannot be imported.
     """
     check_name(where, target)
     module, _, name = target.rpartition(".")
@@ -97,7 +97,7 @@ def find(where: str, target: Any) -> Any:
         found = getattr(importlib.import_module(module), name)
     except (AttributeError, ModuleNotFoundError, ValueError) as error:
         raise UserError(f"{where}._target_: there is no {target!r} ({error})") from error
-    except (Exception, SystemExit) as error:  # whatever a module of the user's own does
+    except (Exception, SystemExit) as error:  # a user's own module may raise anything
         raise UserError(f"{where}._target_: {module} cannot be imported ({error!r})") from error
     if not is_allowed(where, target, found):
         raise refusal(where, target)
@@ -140,7 +140,7 @@ def user_error(block: str, error: Exception, settings: dict[str, Any]) -> UserEr
 
 
 def with_named_errors(block: str, make: functools.partial[Any], settings: dict[str, Any]) -> Any:
-    """The same factory, whose errors come under the block's name."""
+    """Wrap the factory so that its errors name the block."""
 
     def made(*args: Any) -> Any:
         try:

@@ -40,7 +40,7 @@ def run_hydra(task: Task, config_name: str) -> None:
     This is `hydra.main` with one more option, and it ends as every command of the lab does.
     """
     command = "resnet-lab" if config_name == "train" else f"resnet-lab-{config_name}"
-    os.environ["PYTHONSAFEPATH"] = "1"  # no process that this one starts looks for modules in the current folder
+    os.environ["PYTHONSAFEPATH"] = "1"  # child processes import nothing from the current folder
     register_resolvers()
     hydra_block.register()
     help.register()
@@ -50,9 +50,9 @@ def run_hydra(task: Task, config_name: str) -> None:
     with one_sentence(command):
         check_one_mode(args)
         if args.experimental_rerun is not None:
-            raise UserError("--experimental-rerun would unpickle a file, which can run code; give the overrides")
+            raise UserError("--experimental-rerun would unpickle a file, which can run code; type the overrides")
         trust.admit(args.trust_package)
-        # which would print errors in a way of its own
+        # Hydra's own would print errors in its own way
         utils.run_and_report = lambda func: func()
         try:
             utils._run_hydra(
@@ -82,14 +82,14 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def as_ours(task: Task, packages: list[str], command: str) -> Task:
-    """The task, which trusts the packages on whatever machine a launcher of Hydra's calls it."""
+    """The task, made to trust the packages on whichever machine one of Hydra's launchers calls it."""
 
     @functools.wraps(task)
     def called(cfg: DictConfig) -> Any:
         trust.admit(packages)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # its launcher must hear of errors
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # its launcher must see errors
             return task(cfg)
-        with one_sentence(command):  # here already, or Hydra would announce the error by a line of its own
+        with one_sentence(command):  # caught here, before Hydra announces the error with a line of its own
             return task(cfg)
 
     return called

@@ -16,7 +16,7 @@ from resnet_lab.config.values import check_finite, is_integer, items
 from resnet_lab.runs import first_weights, identity
 from resnet_lab.runs.identity import DERIVED, sanitize
 
-# All that a config may read of the environment, which may hold keys and passwords.
+# The only variables that a config may read from the environment, which may hold keys and passwords.
 VARIABLES = ("RESNET_LAB_DATA",)
 NO_DEFAULT = object()
 _HERE = Path(__file__).resolve().parent.parent
@@ -39,10 +39,10 @@ def register_resolvers() -> None:
     def variable(name: str, default: Any = NO_DEFAULT) -> Any:
         if name not in VARIABLES:
             raise UserError(
-                f"${{oc.env:{name}}} is not read, as records would keep it; there is {', '.join(VARIABLES)}"
+                f"${{oc.env:{name}}} is not read, because records would keep it; there is {', '.join(VARIABLES)}"
             )
         if name not in os.environ and default is NO_DEFAULT:
-            raise UserError(f"the environment has no {name}; set it, or give a default")
+            raise UserError(f"the environment variable {name} is not set; set it, or give a default")
         return os.environ.get(name, default)
 
     OmegaConf.register_new_resolver("oc.env", variable, replace=True)
@@ -65,7 +65,7 @@ def freeze(config: DictConfig) -> dict[str, Any]:
     """The whole config, resolved and checked, as plain types; `run_dir` absolute.
 
     Raises:
-        UserError: as `resolved`; or another run_dir than the other keys lead to; or weights that are not there.
+        UserError: as `resolved`; or run_dir contradicts the other keys, or the weights do not exist.
     """
     frozen = resolved(config, "train")
     check_run_dir(frozen)
@@ -79,15 +79,15 @@ def resolved(config: DictConfig, name: str) -> dict[str, Any]:
     """The whole config of a command, conf/<name>.yaml, without Hydra's block, as plain types.
 
     Raises:
-        UserError: a key that is not there, a value that cannot be resolved or is out of range, or a `_target_`
-            that is not allowed.
+        UserError: a key does not exist, a value cannot be resolved or is out of range, or a `_target_` is not
+            allowed.
     """
     check_safe()
     check_keys(config, name)
     try:
         plain_config = {str(key): to_plain(config[key]) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
-        # OmegaConf puts this before what a resolver of ours says
+        # OmegaConf puts this before our resolvers' messages
         cause = str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
         raise UserError(f"{error.full_key or 'the config'}: {cause}") from error
     check_names(plain_config)
@@ -107,7 +107,7 @@ def check_text(where: str, value: Any) -> None:
 
 
 def check_keys(config: Mapping[Any, Any], name: str = "train") -> None:
-    """Refuse top-level keys that conf/<name>.yaml does not have, which Hydra would merge in silence."""
+    """Refuse top-level keys that conf/<name>.yaml does not have, which Hydra would merge silently."""
     keys, groups = keys_and_groups(name)
     known = [*keys, *groups]
     for key in config:

@@ -51,7 +51,7 @@ def comments(config: str | None, choices: Mapping[str, str | None]) -> dict[str,
 
 
 def comments_in(path: Path) -> dict[str, str]:
-    """The comments of a config file, and of those of its group that it builds on; none if it is not the lab's."""
+    """The comments of a config file and of those of its group that it builds on; none if it is not the lab's."""
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def comments_in(path: Path) -> dict[str, str]:
 
 
 def keys_in(text: str) -> Iterator[tuple[int, str, str | None]]:
-    """The number of each line of a YAML file that has a key, the dotted key, and the comment behind it."""
+    """For each line of a YAML file with a key: its number, the dotted key, and the comment behind it."""
     above: list[tuple[int, str]] = []
     for number, line in enumerate(text.splitlines()):
         if found := KEY.fullmatch(line):

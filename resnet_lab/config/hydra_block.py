@@ -29,7 +29,7 @@ class Refused(UserError, CompactHydraException):
     """An error that Hydra also shows as a single message."""
 
 
-# They say what runs and how it is shown; `overrides` and `runtime` are Hydra's own notes.
+# What runs, and how it is shown; `overrides` and `runtime` are Hydra's own notes.
 FREE = {
     "mode",
     "searchpath",
@@ -46,7 +46,7 @@ FREE = {
     "job.config",
 }
 PLUGINS = ("launcher", "sweeper")
-# The settings that a file may give, beside those of its default config; all others are the command line's.
+# Settings that a file may give besides those of its default config; all others belong on the command line.
 SETTINGS = {
     "hydra_plugins.resnet_lab.PoolLauncher": ("pool", {"n_jobs", "on_failure"}),
     "hydra_plugins.resnet_lab.SlurmLauncher": (
@@ -127,13 +127,13 @@ class Loader(ConfigLoaderImpl):
 
 
 def check_one_study(overrides: list[str]) -> None:
-    """Refuse a sweep over experiments, which would leave out the sweep that each of them has."""
+    """Refuse a sweep over experiments, which would ignore the sweep that each of them has."""
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.key_or_group == "experiment" and override.is_sweep_override():
             swept = str(override.input_line).partition("=")[2]
             commands = "; ".join(f"resnet-lab experiment={name}" for name in swept.split(","))
             raise Refused(
-                f"experiment={swept} would leave out the sweep of each experiment; give each its own command: "
+                f"experiment={swept} would ignore the sweep that each experiment has; give each its own command: "
                 f"{commands}"
             )
 
@@ -151,10 +151,10 @@ def register() -> None:
 
 
 def check(cfg: DictConfig, config_name: str | None, overrides: list[str]) -> None:
-    """Refuse what is neither ours nor free in the `hydra:` block.
+    """Refuse keys of the `hydra:` block that are neither free nor as the lab has them.
 
     Raises:
-        Refused: a key is not as the lab has it, or a `_target_` does not name a launcher, sweeper or sampler.
+        Refused: there is one, or a `_target_` does not name a launcher, sweeper or sampler.
     """
     block = raw(cfg.hydra)
     ours = reference(config_name)
@@ -172,7 +172,7 @@ def check(cfg: DictConfig, config_name: str | None, overrides: list[str]) -> Non
 
 
 def check_plugin(name: str, cfg: DictConfig, overrides: list[str]) -> None:
-    """Refuse settings of the launcher or sweeper that are not for a file to give, and objects smuggled in."""
+    """Refuse launcher or sweeper settings that a file may not give, and objects smuggled in."""
     block = raw(cfg.hydra[name]) or {}
     chosen: str | None = cfg.hydra.runtime.choices.get(f"hydra/{name}")
     choice, free = SETTINGS.get(str(block.get("_target_")), (chosen, set()))
@@ -213,7 +213,7 @@ def plugin(name: str, choice: str | None) -> dict[str, Any]:
 
 
 def is_typed(key: str, overrides: list[str]) -> bool:
-    """Whether the command line gives this value, or a dict with it."""
+    """Whether the command line sets this key, or a dict that contains it."""
     given = [override.key_or_group for override in OverridesParser.create().parse_overrides(overrides)]
     return begins(key, given)
 
@@ -235,7 +235,7 @@ def without(block: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of all that is not a filled dict or list."""
+    """Dotted key and value of each leaf: anything but a dict or list with entries."""
     if isinstance(value, (dict, list)) and value:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(inner, f"{name}.{key}".lstrip("."))

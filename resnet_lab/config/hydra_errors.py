@@ -1,4 +1,4 @@
-"""Hydra's own complaints as one sentence each, with what to type instead."""
+"""Hydra's own errors, each as one sentence with what to type instead."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def sentence(error: CompactHydraException) -> str:
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override} cannot be read ({in_one_line(error).partition(' See ')[0]}); write KEY=VALUE, and "
-            "put a value with blanks or signs into quotes inside the shell's: 'output_root=\"my runs\"'"
+            "quote a value with spaces or symbols inside the shell's own quotes: 'output_root=\"my runs\"'"
         )
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
         return unknown(cause)
@@ -36,27 +36,27 @@ def sentence(error: CompactHydraException) -> str:
         return f"{in_one_line(error)}: {in_one_line(cause)}"
     said = in_one_line(error)
     if found := re.match("Ambiguous value for argument '(.*?)' 1. ", said):
-        return f"{found[1]} is several values; add -m to run them all"
+        return f"{found[1]} has several values; add -m to run them all"
     if found := re.match(r"Could not append to config. .* Either remove \+ prefix: '(.*?)' Or add", said):
         return f"{found[1].partition('=')[0]} is in the config already; write {found[1]} without +"
     return said
 
 
 def missing(name: str, options: list[str]) -> str:
-    """No file of that name in a group."""
+    """The message for a group that has no file of that name."""
     group, _, option = name.rpartition("/")
     if not options:
         return f"there is no config {name}"
-    return f"{group}={option} is not there; {hint(option, options, f'{group}=')}"
+    return f"{group}={option} does not exist; {hint(option, options, f'{group}=')}"
 
 
 def unknown(error: OmegaConfBaseException) -> str:
-    """A key that the config does not have, be it misspelt or below another one."""
+    """The message for a key that the config does not have, be it misspelt or in the wrong place."""
     key, parent = str(error.full_key), error.parent_node
     above, _, last = key.rpartition(".")
     known = [str(name) for name in parent if name != "hydra"] if isinstance(parent, DictConfig) else []
     if not known:
-        return f"{key} is not a key of the config; {above} is a value, and has none"
+        return f"{key} is not a key of the config; {above} is a value and has no keys"
     elsewhere = [place for place in leaves(parent) if place.rpartition(".")[2] == last] if not above else []
     if elsewhere and not closest(last, known):
         return f"{key} is not a key of the config; did you mean {' or '.join(elsewhere)}?"
@@ -64,7 +64,7 @@ def unknown(error: OmegaConfBaseException) -> str:
 
 
 def leaves(node: Any, above: str = "") -> Iterator[str]:
-    """The dotted names of everything below a node, but for Hydra's own."""
+    """The dotted names of everything below a node, except Hydra's own."""
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
         for key in node:
             if (name := above + str(key)) != "hydra":

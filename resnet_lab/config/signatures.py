@@ -71,7 +71,7 @@ def constructor(found: ast.ClassDef) -> ast.FunctionDef | None:
 
 def file_of(module: str) -> Path:
     package, *rest = module.split(".")
-    spec = importlib.util.find_spec(package)  # of a top-level package; looks for it, and executes nothing
+    spec = importlib.util.find_spec(package)  # of a top-level package, found without executing anything
     if spec is None or not spec.submodule_search_locations:
         raise NotPlain
     place = Path(spec.submodule_search_locations[0], *rest)
@@ -88,7 +88,7 @@ def parsed(path: Path) -> tuple[str, ast.Module]:
 
 
 def origin(module: str, path: Path, node: ast.ImportFrom) -> str:
-    """The module that is imported from; a relative one counts from the package of `module`."""
+    """The module that is imported from; a relative import counts from the package of `module`."""
     if not node.level:
         return node.module or ""
     depth = node.level - (path.name == "__init__.py")

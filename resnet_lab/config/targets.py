@@ -1,4 +1,4 @@
-"""Which `_target_` a config may have, by its name alone: nothing is imported to judge it."""
+"""The `_target_`s that a config may have, judged by name alone, so that nothing needs importing."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ BLOCKS = ("model", "data", "optimizer", "schedule", "trainer")
 
 
 def check_names(config: dict[str, Any]) -> None:
-    """Refuse every `_target_`, anywhere in a config, that no block may have.
+    """Refuse any `_target_`, anywhere in a config, that its block may not have.
 
     Raises:
         UserError: there is one.

@@ -15,7 +15,7 @@ from resnet_lab.data.module import ImagesInMemory, log
 from resnet_lab.data.pixels import Source, load_pixels, read
 from resnet_lab.text import one_line
 
-MOST_BYTES = 1 << 32  # of pixels in memory
+MOST_BYTES = 1 << 32  # bytes of pixels in memory
 MODES: dict[int, Literal["GRAY", "RGB"]] = {1: "GRAY", 3: "RGB"}
 
 
@@ -138,7 +138,7 @@ class ImageFolder(ImagesInMemory):
             return decode(content, self.max_pixels, mode)
         except (RuntimeError, ValueError) as error:
             raise UserError(
-                f"{one_line(path)} cannot be read ({one_line(reason(error))}); mend or remove it"
+                f"{one_line(path)} cannot be read ({one_line(reason(error))}); repair or remove it"
             ) from error
 
     def _check_classes(self, parts: tuple[str, str], classes: list[str], others: list[str]) -> None:
@@ -164,7 +164,7 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         return sorted((e for e in os.scandir(folder) if e.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"{one_line(folder)} cannot be read ({error.strerror}); mend or remove it") from error
+        raise UserError(f"{one_line(folder)} cannot be read ({error.strerror}); repair or remove it") from error
 
 
 def classes_of(folder: Path) -> list[str]:

@@ -168,7 +168,7 @@ class ImageNet(ImageData):
         self.unreadable.update(batch.unreadable)
         if self.unreadable and not self.allow_unreadable:
             raise UserError(
-                f"{len(self.unreadable)} image(s) cannot be read, the first is {min(self.unreadable)}; mend or "
+                f"{len(self.unreadable)} image(s) cannot be read, the first is {min(self.unreadable)}; repair or "
                 "remove it, or set data.allow_unreadable=true to leave such images out"
             )
 

@@ -107,7 +107,7 @@ def read(path: Path) -> Any:
         with open_regular(path) as file:
             return np.fromfile(file, np.uint8)
     except OSError as error:
-        raise UserError(f"{one_line(path)} cannot be read ({error.strerror}); mend or remove it") from error
+        raise UserError(f"{one_line(path)} cannot be read ({error.strerror}); repair or remove it") from error
 
 
 def seal(checksum: bytes, pixels: Tensor) -> bytes:

@@ -22,7 +22,7 @@ class Stored(NamedTuple):
 def chosen(runs: Any) -> tuple[list[Stored], bool]:
     """The runs at and under the paths, with the checkpoint that a path names or the last; and whether that is all.
 
-    Planned runs that are not there, and plans that cannot be read, are told.
+    Planned runs that are missing, and plans that cannot be read, are reported.
 
     Raises:
         UserError: there are none.
@@ -51,7 +51,7 @@ def chosen(runs: Any) -> tuple[list[Stored], bool]:
 
 
 def other_job(run: Run) -> str:
-    """The job of a run that has trained nothing; empty where it has, or where the record does not say."""
+    """The job of a run that trained nothing; empty if it trained, or if the record does not say."""
     try:
         config = run.record()["config"]
         job = job_of(config)
@@ -68,10 +68,10 @@ def as_list(runs: Any) -> list[str]:
 
 
 def checked_record(run: Run) -> dict[str, Any]:
-    """The record.
+    """Read the run's record.
 
     Raises:
-        UserError: it is damaged, or nothing that a run wrote.
+        UserError: it is damaged, or not written by a run.
     """
     try:
         record = run.record()

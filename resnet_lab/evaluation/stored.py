@@ -1,4 +1,4 @@
-"""Stored nets with their data: a run's, at its end or its beginning, or those in a file of weights."""
+"""Stored nets with their data: those of a run, at its end or its beginning, or of a file of weights."""
 
 import hashlib
 from pathlib import Path
@@ -70,7 +70,7 @@ def open_run(path: Path, at: str = "last") -> Subject:
 def open_fresh(model: dict[str, Any], data: dict[str, Any], seed: int) -> Subject:
     """The net of a block `model` of a config, for the images of a block `data`, with its first weights.
 
-    They are those with which a run of these blocks and this seed begins. The random state is left alone.
+    They are the ones that a run with these blocks and this seed begins with. The random state is left alone.
 
     Raises:
         UserError: a block is wrong.

@@ -1,4 +1,4 @@
-"""A run's progress on a terminal: one line at its bottom, drawn over and over. Standard library only."""
+"""A run's progress on a terminal: one line at the bottom, redrawn in place. Standard library only."""
 
 import contextlib
 import os
@@ -6,13 +6,13 @@ import sys
 
 from resnet_lab.runs.progress import Progress
 
-CLEAR = "\r\x1b[K"  # what takes the line away; a message that starts with it is not written behind the bar
-WORDS = 72  # characters beside the bar, in most cases
+CLEAR = "\r\x1b[K"  # erases the line; a message that starts with it replaces the bar
+WORDS = 72  # characters beside the bar, usually
 LEAST, MOST = 8, 40  # characters of the bar itself
 
 
 class Bar:
-    """The bar on the standard error. A terminal that has gone is written to in vain."""
+    """The bar, on standard error. Whether the terminal still exists does not matter."""
 
     def show(self, progress: Progress) -> None:
         with contextlib.suppress(OSError):
@@ -25,7 +25,7 @@ class Bar:
 
 
 def write(text: str) -> None:
-    """Past Python's own buffer, which would keep what could not be written."""
+    """Write past Python's own buffer, which would keep what could not be written."""
     os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "replace"))
 
 

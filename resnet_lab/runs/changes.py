@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 CONDITIONS = ("processes", "threads", "device", "channels_last", "compile", "strategy")
 ORIGIN = ("kernels", "versions", "machine", "git")
-# These packages compute nothing that a net or an image is made of.
+# Packages that compute nothing that goes into a net or an image.
 HARMLESS = {"python", "resnet-lab", "hydra-core", "omegaconf"}
 
 
@@ -19,7 +19,7 @@ class Changes(NamedTuple):
     """Differences between two records, as `threads=2 (was 1)`."""
 
     images: list[str]
-    digits: list[str]  # of what may change the digits of a number
+    digits: list[str]  # those that may change digits of the results
     other: list[str]
 
 
@@ -28,7 +28,7 @@ def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
     conditions = differences({name: before.get(name) for name in CONDITIONS}, {n: now[n] for n in CONDITIONS})
     versions, machine = (known(before, now, block) for block in ("versions", "machine"))
     computing = [d for d in versions if package(d) not in HARMLESS]
-    # the kernels' block has the processor, too, but older records do not have the block
+    # the block `kernels` has the processor, too, but older records lack the block
     elsewhere = [d for d in machine if d.startswith("machine.processor=")]
     kernels = known(before, now, "kernels") if before.get("kernels") else elsewhere
     harmless = [d for d in versions + machine if d not in computing + elsewhere]
@@ -40,7 +40,7 @@ def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
 
 
 def known(before: dict[str, Any], now: dict[str, Any], block: str) -> list[str]:
-    """Differences in what both records' blocks of that name have."""
+    """Differences in what both records have in the block of that name."""
     then, here = before.get(block), now[block]
     if not isinstance(then, dict):
         return []
@@ -72,7 +72,8 @@ def history(
     if digits and not accept:
         raise UserError(
             f"{run.directory} cannot be resumed under other conditions: {', '.join(digits)}; resume it as it "
-            "began, or add runtime.accept_changes=true, which marks the run for ever, or force=true to start anew"
+            "began, or add runtime.accept_changes=true, which marks the run permanently, or force=true to start "
+            "anew"
         )
     if not digits + other:
         return kept

@@ -1,20 +1,20 @@
-"""Claims, named in an experiment's config before its runs, that its report judges. Standard library only.
+"""Claims that an experiment's config states before its runs, and its report judges. Standard library only.
 
     verdict:
       claims:
         worse: # any name
           say: Plain-56 ends at a higher training error than plain-20
           measure: train_error
-          of: {model.depth: 56, model.shortcut: none} # settings of the net meant, as the command line names them
+          of: {model.depth: 56, model.shortcut: none} # settings of the net, as the command line names them
           is: more # or less, alike; with `over`, rising or falling
           than: {model.depth: 20, model.shortcut: none} # another net, or a number
-          by: 0 # by more than that; with alike, what still counts as none
+          by: 0 # by more than this; with alike, a difference that still counts as none
 
-With `over: model.depth` the claim is about all nets that `of` fits, in the order of that setting; no `than`.
+With `over: model.depth` the claim is about all nets that match `of`, in the order of that setting, without `than`.
 
 `measure` is an error of the record, or a block of one entry:
     {iterations_below: 10}                                   the iteration from which the running training error
-                                                             stays below so many percent
+                                                             stays below this many percent
     {responses: {at: last, column: std, take: mean}}         of the rows of an analysis: mean, median, least, most,
                                                              total, first, last, or growth, the slope of log10 of
                                                              the column per row; `at` may be an iteration

@@ -5,18 +5,18 @@ outputs/<experiment_name>/<run_name>/seed<k>/
     metrics.csv        one row per evaluation, after `step` iterations; `lr` is the rate of the last of them
     checkpoints/       last.ckpt and the one before it; weights of the iterations in analyze_at
     train.log  .hydra/ TensorBoard's events
-    .progress.json     how far it is, while it trains (resnet_lab.runs.progress)
+    .progress.json     how far training is, while it lasts (resnet_lab.runs.progress)
 
-In record.json, beside the config, the `command` (the overrides as typed) and the errors, stands what the digits
-depend on:
+Besides the config, the `command` (the overrides as typed) and the errors, record.json says what the digits of the
+results depend on:
     kernels            the CPU, the GPU, their libraries and settings (resnet_lab.training.kernels)
     versions           of Python and of all packages that touch pixels, nets or configs
     processes threads device channels_last compile strategy
     machine git        of which only machine.processor changes digits; interop_threads change none
-    data               which images: their sha256 and their numbers
-    earlier            stretches of a run that was resumed elsewhere: all of the above as it was `until` an
-                       iteration, and the `changes` then
-    accepted_changes   those that change digits, a line each: runtime.accept_changes=true let them pass
+    data               which images: their sha256 and how many
+    earlier            stretches of a run that was resumed elsewhere: all of the above `until` an iteration, and
+                       the `changes` after it
+    accepted_changes   those that change digits, one line each: runtime.accept_changes=true let them pass
 """
 
 import contextlib
@@ -36,10 +36,10 @@ from resnet_lab.files import FULL, check_plain, open_plain, read_json, read_regu
 from resnet_lab.runs.jobs import trains
 from resnet_lab.text import one_line
 
-EXIT_IN_USE = 73  # of a launcher's job alone: another launch was faster
-RESERVE = 1 << 16  # bytes that the lock file holds for the record, should the disk fill up
+EXIT_IN_USE = 73  # only of a launcher's job: another launch was faster
+RESERVE = 1 << 16  # bytes that the lock file reserves for the record, in case the disk fills up
 PATIENCE = 2.0  # seconds until a directory counts as in use
-# Limits on what is read of a file, so that one that somebody else made costs no more than its own run.
+# A limit on what is read, so that a file that someone else made spoils no other run.
 MOST_METRICS = 1 << 26  # bytes; half a million evaluations
 
 
@@ -60,7 +60,7 @@ class Run:
         """The record; {} if there is none yet.
 
         Raises:
-            UserError: it is damaged; so for the curves below.
+            UserError: it is damaged.
         """
         if not self.record_path.exists():
             return {}
@@ -78,7 +78,7 @@ class Run:
         except OSError as error:
             if error.errno not in FULL or not self.lock_path.exists():
                 raise
-            os.truncate(self.lock_path, 0)  # how a run ended must find space
+            os.truncate(self.lock_path, 0)  # there must be space to record how a run ended
             write_atomically(self.record_path, text)
 
     def status(self) -> str:
@@ -88,7 +88,7 @@ class Run:
         return "interrupted" if status == "running" and self.owner() is None else status
 
     def is_complete(self) -> bool:
-        """Whether the record says so and, of a training, the curve ends where the config says that it does."""
+        """Whether the record says so and, if the run trains, the curve ends where the config says it does."""
         record = self.record()
         config = record.get("config")
         if record.get("status") != "completed" or not isinstance(config, dict):
@@ -111,11 +111,11 @@ class Run:
 
     @contextlib.contextmanager
     def ownership(self) -> Iterator[int]:
-        """Exclusive use of the directory, as the descriptor of the lock; the system ends it when no
-        process that has the descriptor is left, however they die.
+        """Hold the directory exclusively; yield the lock's descriptor. The system releases the lock when the last
+        process that has the descriptor is gone, however it ended.
 
         Raises:
-            BlockingIOError: somebody else has it.
+            BlockingIOError: another process holds it.
         """
         with self._locked() as file:
             file.truncate(0)
@@ -124,7 +124,7 @@ class Run:
             yield file.fileno()
 
     def _locked(self) -> TextIO:
-        """The lock file, locked; processes that were just killed, and those who look, have it for an instant."""
+        """Open and lock the lock file, patiently: killed processes, and onlookers, hold it for an instant."""
         patience = time.monotonic() + PATIENCE
         while True:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -140,11 +140,11 @@ class Run:
             time.sleep(0.05)
 
     def has_checkpoint(self) -> bool:
-        """Whether there is one to resume from, or what is left of one."""
+        """Whether there is a checkpoint to resume from, or what is left of one."""
         return self.checkpoint_path.exists() or previous(self.checkpoint_path).exists()
 
     def kept_path(self, iteration: int) -> Path:
-        """Where the weights of an iteration are that analyses are to have."""
+        """The path of an iteration's weights, which are kept for analyses."""
         return self.checkpoint_path.with_name(f"iteration-{iteration}.ckpt")
 
     def remove_leftovers(self) -> None:
@@ -169,7 +169,7 @@ class Run:
             raise UserError(f"{self.config_path.parent} is a symbolic link; remove it")
 
     def metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv; a last line that was cut off by a kill is left out.
+        """The rows of metrics.csv; a last line that a kill cut off is left out.
 
         Raises:
             UserError: the file is damaged.
@@ -180,13 +180,13 @@ class Run:
             whole_lines = read_regular(self.metrics_path, MOST_METRICS).rpartition("\n")[0]
             rows = list(csv.DictReader(whole_lines.splitlines()))
             if any(None in row or None in row.values() or int(row["step"]) < 1 for row in rows):
-                raise ValueError("a row is not whole")
+                raise ValueError("a row is incomplete")
         except (ValueError, KeyError, csv.Error) as error:
             raise damaged(self.metrics_path, error) from error
         return rows
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Add a row and have it on the disk before returning."""
+        """Append a row; it is on disk when this returns."""
         header = [] if self.metrics_path.exists() else [",".join(row)]
         with open_plain(self.metrics_path, "a+") as file:
             file.writelines(f"{line}\n" for line in [*header, ",".join(map(str, row.values()))])
@@ -194,7 +194,7 @@ class Run:
             sync(file.fileno())
 
     def keep_metrics_until(self, step: int) -> None:
-        """Drop the rows after `step`, which a resumed run is going to write again."""
+        """Drop the rows after `step`, which a resumed run will write again."""
         rows = [row for row in self.metrics() if int(row["step"]) <= step]
         if not rows:
             self.metrics_path.unlink(missing_ok=True)
@@ -204,25 +204,25 @@ class Run:
 
 
 def end_of(record: dict[str, Any]) -> Any:
-    """The iteration that a completed run ended at: the last that was planned, or where a callback stopped it."""
+    """The iteration at which a completed run ended: the last one planned, or where a callback stopped it."""
     planned, stopped = record["config"].get("iterations"), record.get("stopped_early")
     return stopped if isinstance(stopped, int) and isinstance(planned, int) and 0 < stopped < planned else planned
 
 
 def previous(checkpoint: Path) -> Path:
-    """Where the checkpoint before that one is."""
+    """The path of the checkpoint before this one."""
     return checkpoint.with_name(f"previous-{checkpoint.name}")
 
 
 def chained(digest: str, row: Mapping[str, Any]) -> str:
-    """The checksum of a curve's rows up to this one, from that of the rows before it (of none: '')."""
+    """The checksum of a curve's rows up to this one, given that of the rows before it ('' if there are none)."""
     line = ",".join(f"{name}={value}" for name, value in row.items())
     return hashlib.sha256(f"{digest}\n{line}".encode()).hexdigest()
 
 
 def damaged(path: Path, error: Exception) -> UserError:
     return UserError(
-        f"{path} is damaged ({type(error).__name__}: {error}); mend it, or set its folder aside and start anew "
+        f"{path} is damaged ({type(error).__name__}: {error}); repair it, or set its folder aside and start anew "
         "with force=true"
     )
 

@@ -9,7 +9,7 @@ from resnet_lab.checks import UserError
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.plan import planned
 
-# What force=true calls a directory that it sets aside.
+# The name that force=true gives to a directory it sets aside.
 SET_ASIDE = re.compile(r"\..+-until-\d{4}-\d\d-\d\dT\d{6}\+0000")
 
 
@@ -37,7 +37,7 @@ def find_runs(path: Path) -> Found:
 
 
 def find_set_aside(path: Path) -> set[Path]:
-    """The directories at or under path that force=true has set aside, no links among them."""
+    """The directories at or under path that force=true has set aside, not following links."""
     found = {path} if is_set_aside(path) else set()
     for folder, subfolders, _ in os.walk(path):
         found.update(aside for name in subfolders if is_set_aside(aside := Path(folder, name)))
@@ -50,7 +50,7 @@ def is_set_aside(directory: Path) -> bool:
 
 
 def run_at(path: Path) -> Run:
-    """The run of a directory, or the one that has the checkpoint.
+    """The run in a directory, or the one that a checkpoint belongs to.
 
     Raises:
         UserError: there is none.

@@ -1,4 +1,4 @@
-"""The file of weights that a training starts from, by its checksum. No torch."""
+"""The file of weights that training starts from, identified by its checksum. Imports no torch."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ def file_of(given: Any) -> Path:
     """The file itself, or the last checkpoint of the completed run in a folder.
 
     Raises:
-        UserError: it is not there; or the run is not complete, so that its weights may still change.
+        UserError: it does not exist, or the run is not complete, so its weights may still change.
     """
     if not isinstance(given, str) or not given:
         raise UserError(f"weights must be a path (in quotes, if it is a number), got {given!r}")
@@ -60,22 +60,22 @@ def _sha256(path: Path, changed: int, size: int) -> str:
 
 
 def checksum_where_there(given: Any) -> str | None:
-    """The checksum of what the key `weights` names, None where it names nothing: `check` says why."""
+    """The checksum of the file that the key `weights` names; None if there is none, as `check` explains."""
     with contextlib.suppress(UserError):
         return None if given is None else sha256_of(file_of(given))
     return None
 
 
 def check(config: dict[str, Any]) -> None:
-    """Refuse weights that are not there or not those of the checksum, and what goes with weights alone.
+    """Refuse weights that do not exist or do not match the checksum, and keys that need weights.
 
     Raises:
-        UserError: there is such a thing.
+        UserError: one of these is found.
     """
     if config["weights"] is None:
         if config["weights_head"] == NEW or config["weights_sha256"] is not None:
             key = "weights_head=new" if config["weights_head"] == NEW else "weights_sha256"
-            raise UserError(f"{key} goes with weights=FILE, the weights to start from")
+            raise UserError(f"{key} needs weights=FILE, the weights to start from")
         return
     if config["job"] != "train":
         raise UserError(f"weights are for job=train, got job={config['job']}; leave them out")
@@ -83,16 +83,16 @@ def check(config: dict[str, Any]) -> None:
 
 
 def checked_file(config: dict[str, Any]) -> Path:
-    """The file of the config's weights, with the content that makes the run what it is.
+    """The file of the config's weights, with the content that identifies the run.
 
     Raises:
-        UserError: it is not there, or has another checksum.
+        UserError: it does not exist, or has another checksum.
     """
     path = file_of(config["weights"])
     if (found := sha256_of(path)) != config.get("weights_sha256"):
         raise UserError(
-            f"weights: {path} has the sha256 {found[:12]}..., the run starts from that of "
-            f"{str(config.get('weights_sha256'))[:12]}...; put that one there"
+            f"weights: {path} has the sha256 {found[:12]}..., but the run starts from "
+            f"{str(config.get('weights_sha256'))[:12]}...; put that file there"
         )
     return path
 

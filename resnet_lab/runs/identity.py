@@ -9,7 +9,7 @@ from typing import Any
 from resnet_lab.runs.jobs import job_of
 
 # Where and how a run is executed; everything else identifies it.
-DERIVED = {"hydra", "run_name", "run_dir"}  # from the identity, so no part of it
+DERIVED = {"hydra", "run_name", "run_dir"}  # from the identity, so not part of it
 EXECUTION = {
     "": {
         "seed",
@@ -24,15 +24,15 @@ EXECUTION = {
         "analyses",
         "analyze_at",
         "logger",
-        "weights",  # of weights the checksum counts, not where they are
+        "weights",  # weights count by their checksum, not their path
     },
     "data": {"root", "num_workers", "prefetch", "allow_unreadable", "max_images", "max_pixels"},
-    "runtime": {"final_train_images"},  # where the rest of it counts, nothing is tested at the end
+    "runtime": {"final_train_images"},  # jobs whose identity includes the rest have no final test
     "trainer": {"accelerator", "devices", "num_nodes", "strategy", "profiler"},
 }
 
-# These came into the YAML when runs had names already. At these values, which all nets had before, they are no
-# part of the identity: the names stay, and runs of before are skipped, resumed and pooled.
+# Keys added when runs already had names. At these values, which all nets had before, they are left out of the
+# identity: names stay, and earlier runs are still skipped, resumed and pooled.
 LATER: dict[str, dict[str, Any]] = {
     "resnet_lab.models.googlenet": {"norm": "batch"},
     "resnet_lab.models.resnet_cifar": {
@@ -58,7 +58,7 @@ def run_name(config: dict[str, Any]) -> str:
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config that makes it another experiment, whatever the seed and machine."""
+    """The part of a resolved config that distinguishes experiments, whatever the seed and machine."""
     job = job_of(config)
     execution = EXECUTION[""] - ({"runtime"} if job and job.about_runtime else set())
     kept = {key: value for key, value in config.items() if key not in execution and not is_later(key, value)}
@@ -85,10 +85,10 @@ def later_settings(model: dict[str, Any]) -> dict[str, Any]:
 
 def identity_of_data(data: dict[str, Any], root: Any) -> dict[str, Any]:
     target = data.get("_target_")
-    # these came into the YAML when runs had names already: null leaves the names as they are
+    # keys added when runs already had names: null leaves the names as they are
     unsaid = {"subset", "policy"} | (set() if target == "resnet_lab.data.ImageNet" else {"std"})
     said = {key: value for key, value in data.items() if value is not None or key not in unsaid}
-    # wherever the folder is, its name tells one set of images from another
+    # the folder's name, not its place, tells one set of images from another
     return said | ({"root": Path(str(root)).name} if target == "resnet_lab.data.ImageFolder" else {})
 
 

@@ -1,7 +1,7 @@
 """The jobs that a run can do. Standard library only.
 
 The module of a job has `perform(run, config)`, which does the job in the run's directory as the frozen config says
-and returns facts for the record. It raises UserError for what the user can mend, Interrupted if asked to stop.
+and returns facts for the record. It raises UserError for what the user can fix, Interrupted if asked to stop.
 """
 
 from typing import Any, NamedTuple

@@ -22,8 +22,8 @@ ERRORS = ("train_error", "val_error", "test_error")
 
 @dataclass(frozen=True)
 class Listed:
-    """One run. `bytes` is what its files take; `time` is when it ended or, where it has not, began (seconds since
-    1970; 0 where nobody knows)."""
+    """One run. `bytes` is the size of its files; `time` is when it ended or, if it has not, began (seconds since
+    1970; 0 if unknown)."""
 
     directory: Path
     status: str
@@ -31,7 +31,7 @@ class Listed:
     record: dict[str, Any] = field(default_factory=dict)
     bytes: int = 0
     time: float = 0.0
-    swept: tuple[str, ...] = ()  # the settings that tell it from the other runs of its experiment
+    swept: tuple[str, ...] = ()  # the settings that tell it apart from the other runs of its experiment
 
     @property
     def config(self) -> dict[str, Any]:
@@ -53,12 +53,12 @@ class Listed:
 
     @property
     def errors(self) -> dict[str, float]:
-        """In percent, of a run that is complete."""
+        """Errors in percent; empty unless the run is complete."""
         complete = self.record.get("status") == "completed" and trains(self.config)
         return {key: self.record[key] for key in ERRORS if complete and key in self.record}
 
     def facts(self) -> dict[str, Any]:
-        """For programs."""
+        """The facts as plain types, for programs."""
         found = settings(self.config) if self.config else {}
         return {
             "directory": str(self.directory),
@@ -76,10 +76,10 @@ class Listed:
 
 
 def list_runs(paths: Iterable[Path]) -> list[Listed]:
-    """All runs at and under the paths, planned ones and those set aside among them.
+    """All runs at and under the paths, including planned ones and those set aside.
 
     Raises:
-        UserError: there is no such path, or a plan is damaged.
+        UserError: a path does not exist, or a plan is damaged.
     """
     directories: set[Path] = set()
     for path in paths:
@@ -125,7 +125,7 @@ def time_of(record: dict[str, Any], status: str) -> float:
 
 
 def size_of(directory: Path) -> int:
-    """The bytes of the files in it; what links lead to is not counted."""
+    """The size of its files in bytes; the targets of links are not counted."""
     files = (Path(folder, name) for folder, _, names in os.walk(directory) for name in names)
     return sum(size_of_file(file) for file in files)
 

@@ -1,4 +1,4 @@
-"""Processes that need not import torch again: forked from one that has, before it touched a thread or a device.
+"""Processes that need not import torch again: forked from one that has, but has touched no thread or device.
 
 `python -m resnet_lab.runs.nursery MODULE...` imports the modules, then forks a process for each request that
 arrives on its standard input, a socket: the name of a module whose `main` is called, as after `python -m`.
@@ -26,7 +26,7 @@ LOOK_EVERY = 0.02  # seconds
 
 
 def fork(call: Callable[[], object]) -> int:
-    """Fork a process that calls this and ends; the number of that process."""
+    """Fork a process that calls this and ends; return its process id."""
     sys.stdout.flush()
     sys.stderr.flush()
     with held():  # until it has handlers of its own
@@ -36,7 +36,7 @@ def fork(call: Callable[[], object]) -> int:
 
 
 def leave(call: Callable[[], object]) -> NoReturn:
-    """End this process by a call, with the exit code that Python would give it."""
+    """Make the call, then end this process with the exit code that Python would give it."""
     code: Any = 1
     try:
         call()
@@ -55,7 +55,7 @@ def leave(call: Callable[[], object]) -> NoReturn:
 
 
 def run_main(module: str, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Do what `python -m MODULE ARGUMENTS` does in a process of this environment."""
+    """Do what `python -m MODULE ARGUMENTS` does in a process with this environment."""
     os.environ.clear()
     os.environ.update(environ)
     sys.argv = [module, *arguments]
@@ -98,7 +98,7 @@ class Requested:
             with contextlib.suppress(BlockingIOError):
                 code = os.read(self.told, 16)
                 self._close()
-                # told nothing, the nursery was killed, and the process with it
+                # no code: the nursery was killed, and the process with it
                 self.returncode = int(code or -signal.SIGKILL)
         return self.returncode
 
@@ -130,8 +130,8 @@ class Nursery:
     """The process that has imported torch, seen from the one that wants others forked from it.
 
     Args:
-        modules: those it imports.
-        environ: its environment; what a C library reads once must be in it.
+        modules: those to import.
+        environ: its environment, which must include what C libraries read only once.
     """
 
     def __init__(self, modules: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -147,7 +147,7 @@ class Nursery:
         self.ready = False
 
     def is_ready(self) -> bool:
-        """Whether it has imported all, or is gone."""
+        """Whether it has imported everything, or is gone."""
         if not self.ready and select.select([self.socket], [], [], 0)[0]:
             self.ready = True
             self.socket.recv(1)
@@ -174,7 +174,7 @@ class Nursery:
         return Requested(ours)
 
     def end(self) -> None:
-        """Let it go; it waits for none of those that it has forked, which end with it."""
+        """End it, without waiting for the processes that it has forked, which end with it."""
         self.socket.close()
         self.process.wait()
 
@@ -185,7 +185,7 @@ def main() -> None:
     end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
     requests = socket.socket(fileno=os.dup(0))
     requests.sendall(b"!")
-    children: dict[int, int] = {}  # process to the pipe that its end is told through
+    children: dict[int, int] = {}  # process id to the pipe that reports its end
     while True:
         if select.select([requests], [], [], LOOK_EVERY)[0] and not serve(requests, children):
             break
@@ -193,7 +193,7 @@ def main() -> None:
 
 
 def serve(requests: socket.socket, children: dict[int, int]) -> bool:
-    """Fork the next process that was asked for; False where nobody is left to ask."""
+    """Fork the next process requested; return False once nobody is left to make requests."""
     size, files, _, _ = socket.recv_fds(requests, 4, 4)
     if len(size) < 4:
         return False
@@ -224,7 +224,7 @@ def tell_ends(children: dict[int, int]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             return
-        with contextlib.suppress(OSError):  # nobody wants to know any more
+        with contextlib.suppress(OSError):  # nobody is listening any more
             os.write(children[pid], str(os.waitstatus_to_exitcode(status)).encode())
         os.close(children.pop(pid))
 

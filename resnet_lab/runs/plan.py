@@ -1,4 +1,4 @@
-"""Which runs of an experiment were asked for: its plan.json. Standard library only."""
+"""The runs of an experiment that were asked for: its plan.json. Standard library only."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ MOST_PLANNED = 10_000  # runs of an experiment
 
 
 def add_to_plan(experiment: Path, directories: list[str]) -> None:
-    """Note in the experiment's plan.json which runs were asked for, so that a missing one is missed."""
+    """Note in the experiment's plan.json which runs were asked for, so that missing ones are noticed."""
     experiment.mkdir(parents=True, exist_ok=True)
     with locked(experiment):
         write(experiment, planned(experiment) | {os.path.relpath(run, experiment) for run in directories})
@@ -65,6 +65,6 @@ def planned(experiment: Path) -> set[str]:
 
 
 def is_inside(name: str) -> bool:
-    """Whether it leads nowhere out of the folder it is relative to."""
+    """Whether it stays inside the folder that it is relative to."""
     path = PurePath(name)
     return "\0" not in name and not path.is_absolute() and ".." not in path.parts

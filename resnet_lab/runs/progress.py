@@ -11,7 +11,7 @@ from resnet_lab.files import read_json, write_atomically
 from resnet_lab.text import duration
 
 UNKNOWN = "—"
-MOST = 1e15  # of any number in the file
+MOST = 1e15  # limit of the numbers in the file
 
 
 class Progress(NamedTuple):
@@ -29,7 +29,7 @@ class Progress(NamedTuple):
     def words(self) -> str:
         errors = f"train error {rounded(self.train_error, 2)} %, val {rounded(self.val_error, 2)} %"
         doing = self.doing or f"{self.speed()} images/s"
-        # what follows the last iteration is not foreseen
+        # the time after the last iteration is not predicted
         return f"{errors}, {doing}" + (f", {self.left()} left" if self.iteration < self.iterations else "")
 
     def speed(self) -> str:

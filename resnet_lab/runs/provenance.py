@@ -11,7 +11,7 @@ from typing import Any
 
 from resnet_lab import trust
 
-# All that touches pixels, nets or configs.
+# Those that touch pixels, nets or configs.
 PACKAGES = (
     "resnet-lab",
     "torch",
@@ -74,7 +74,7 @@ def gpu_driver() -> str | None:
 
 
 def commit() -> dict[str, Any] | None:
-    """The checkout's commit and whether its tracked files were changed; None where that cannot be told."""
+    """The checkout's commit and whether its tracked files were changed; None if that is unknown."""
     here = Path(__file__).resolve().parent.parent.parent
     if not (here / ".git").exists() or not shutil.which("git"):
         return None

@@ -9,9 +9,9 @@ HARMLESS = (
     # a curve has one point per evaluation, not one every so many steps
     ".*smaller than the logging interval.*",
     ".*LeafSpec.*",
-    # a machine of a cluster is a machine, too
+    # a cluster's machine can also be used directly
     ".*`srun` command is available.*",
-    # what is to replace it would mix the processes' buffers at the start
+    # its replacement would mix the processes' buffers at the start
     ".*`broadcast_buffers` is deprecated.*",
 )
 

@@ -1,4 +1,4 @@
-"""Deleting runs: what is named and nothing else, through no link, and none in use. Standard library only."""
+"""Deleting runs: only those named, none through a link, none in use. Standard library only."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ def remove(directory: Path) -> None:
     """Delete a run directory, if it is there, and take the run out of its experiment's plan.
 
     Raises:
-        UserError: it is in use, no run directory, reached through a link, or cannot be deleted.
+        UserError: it is in use, is not a run directory, is reached through a link, or cannot be deleted.
     """
     aside = is_set_aside(directory)
     try:
@@ -27,16 +27,16 @@ def remove(directory: Path) -> None:
         raise UserError(f"{error}; wait for it or stop it") from error
     except OSError as error:
         raise UserError(f"{directory} cannot be removed ({error})") from error
-    with contextlib.suppress(OSError):  # it has other seeds
+    with contextlib.suppress(OSError):  # other seeds are left
         directory.parent.rmdir()
 
 
 def delete(directory: Path, aside: bool) -> None:
     if os.path.realpath(directory) != str(directory):
-        raise UserError(f"{directory} is reached through a symbolic link, and left alone; name the folder itself")
+        raise UserError(f"{directory} is reached through a symbolic link, which is not followed; name the folder")
     run = Run(directory)
     if not aside and not run.record_path.is_file():
-        raise UserError(f"{directory} has no record.json and may be no run, and is left alone; delete it yourself")
+        raise UserError(f"{directory} has no record.json and may not be a run; delete it yourself if you are sure")
     with run.ownership():
-        # a launch that waits for the lock finds no directory that is half deleted
+        # a launch that waits for the lock never finds a half-deleted directory
         shutil.rmtree(directory if aside else run.set_aside())

@@ -1,4 +1,4 @@
-"""Rows of analyses, as files beside a record have them, and what a plot of them may say."""
+"""Rows of analyses, as stored in files beside a record, and the settings of their plots."""
 
 import csv
 import hashlib
@@ -21,11 +21,11 @@ PLOT: dict[str, Any] = {
     "kind": "line",
     "x": None,
     "y": None,
-    "z": None,  # the height, of contours alone
+    "z": None,  # the height; contours only
     "log": False,
-}  # with what is taken where it does not say
+}  # with the defaults
 KINDS = ("line", "bars", "contour")
-# Limits on files that somebody else made.
+# Limits on files that someone else may have made.
 MOST_BYTES = 1 << 24
 MOST_ROWS, MOST_COLUMNS, MOST_PANELS = 50_000, 50, 12
 
@@ -40,15 +40,15 @@ class Analysis(NamedTuple):
 
 
 def is_at(value: object) -> bool:
-    """Whether it says of which weights of a run: the first, the last, or those of an iteration between them."""
+    """Whether it names weights of a run: the first, the last, or those of an iteration in between."""
     return (type(value) is int and value > 0) or value in AT
 
 
 def check_plot(plot: Any) -> dict[str, Any]:
-    """The plot with all that it may say; `x` and `y` as lists, and `z` where there are contours.
+    """Complete the plot with the defaults; `x`, `y` and, for contours, `z` become lists.
 
     Raises:
-        UserError: something of it is not allowed.
+        UserError: a setting is unknown, or its value is not allowed.
     """
     if not isinstance(plot, dict):
         raise UserError(f"analysis.plot must be a block with kind, x, y and log, got {plot!r}")
@@ -62,7 +62,7 @@ def check_plot(plot: Any) -> dict[str, Any]:
         raise UserError(f"analysis.plot.log must be true or false, got {whole['log']!r}")
     contours = whole["kind"] == "contour"
     if whole["z"] is not None and not contours:
-        raise UserError(f"analysis.plot.z goes with kind=contour alone, got {whole['z']!r}")
+        raise UserError(f"analysis.plot.z is only for kind=contour, got {whole['z']!r}")
     for axis in axes(whole):
         columns = whole[axis] if isinstance(whole[axis], list) else [whole[axis]]
         if not columns or not all(isinstance(column, str) and column for column in columns):
@@ -82,7 +82,7 @@ def axes(plot: dict[str, Any]) -> tuple[str, ...]:
 def check_rows(rows: Any, plot: dict[str, Any]) -> None:
     """Raise ValueError unless they are flat dicts with the same keys, those that the plot names among them."""
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("its rows are not a list of dicts, with one at least")
+        raise ValueError("its rows are not a list of at least one dict")
     if any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError("its rows have different columns")
     if len(rows) > MOST_ROWS or len(rows[0]) > MOST_COLUMNS:
@@ -102,7 +102,7 @@ def check_rows(rows: Any, plot: dict[str, Any]) -> None:
 
 
 def check_grid(rows: list[dict[str, Any]], x: str, y: str, z: str) -> None:
-    """Raise ValueError unless there is one number `z` at each crossing of a grid, two by two at least."""
+    """Raise ValueError unless there is one number `z` at each crossing of a grid, at least two by two."""
     values = [row[column] for row in rows for column in (x, y)]
     if not all(is_number(value) and math.isfinite(value) for value in values):
         raise ValueError("a value of plot.x or plot.y is not a finite number")
@@ -130,15 +130,15 @@ def read_analysis(run: Run, record: dict[str, Any], entry: dict[str, Any]) -> An
     if not is_of(run, hash_of_run(record["config"]), entry):
         raise ValueError("its rows are of other weights than the stored ones; resnet-lab-analyze recomputes them")
     if entry["file"] != sanitize(str(entry["file"])):
-        raise ValueError("it is not the name of a file")
+        raise ValueError("its file is not a plain name")
     text = read_regular(run.directory / FOLDER / entry["file"], MOST_BYTES)
     if hashlib.sha256(text.encode()).hexdigest() != entry["sha256"]:
-        raise ValueError("it was changed, or cut off")
+        raise ValueError("it was changed or cut off")
     return check_analysis(Analysis(str(entry["analysis"]), settings, entry["plot"], parsed(text)))
 
 
 def check_analysis(found: Analysis) -> Analysis:
-    """The analysis with its whole plot; raises UserError or ValueError where it is not fit to be drawn."""
+    """Complete the plot; raise UserError or ValueError unless the analysis can be drawn."""
     if not is_at(found.settings.get("at")) or sanitize(found.name) != found.name:
         raise ValueError("its name or its settings are damaged")
     plot = check_plot(found.plot)
@@ -147,19 +147,19 @@ def check_analysis(found: Analysis) -> Analysis:
 
 
 def packed(found: Analysis) -> dict[str, Any]:
-    """For JSON, with the names of the columns once."""
+    """The analysis for JSON, with each column named once."""
     columns = list(found.rows[0])
     return found._asdict() | {"columns": columns, "rows": [list(row.values()) for row in found.rows]}
 
 
 def unpacked(entry: dict[str, Any]) -> Analysis:
-    """The analysis again; raises as `check_analysis`."""
+    """Undo `packed`; raises as `check_analysis`."""
     rows = [dict(zip(entry["columns"], row, strict=True)) for row in entry["rows"]]
     return check_analysis(Analysis(str(entry["name"]), dict(entry["settings"]), entry["plot"], rows))
 
 
 def is_of(run: Run, hash_of_this: str, entry: dict[str, Any]) -> bool:
-    """Whether an entry is of this run, and of its stored weights where it is of any and they are at hand."""
+    """Whether an entry is of this run and, unless they are first weights or not stored, of its weights."""
     at = entry["settings"].get("at")
     if entry.get("run") != hash_of_this or not is_at(at):
         return False
@@ -183,7 +183,7 @@ def value_of(text: Any) -> Any:
 
 
 def is_there(run: Run, entry: dict[str, Any]) -> bool:
-    """Whether the file of an entry is there as it was written."""
+    """Whether the file of an entry is intact."""
     path = Path(run.directory, FOLDER, str(entry.get("file")))
     try:
         return hashlib.sha256(read_regular(path, MOST_BYTES).encode()).hexdigest() == entry.get("sha256")

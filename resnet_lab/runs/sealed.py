@@ -1,4 +1,4 @@
-"""Files that begin with the sha256 of the rest, so that one that is cut off or altered is known. No torch.
+"""Files that begin with the sha256 of the rest, so that a truncated or altered one is recognized. No torch.
 
 Checkpoints are such files: 32 bytes of digest, then what torch.save writes.
 """
@@ -17,7 +17,7 @@ def sealed(content: memoryview) -> tuple[bytes, memoryview]:
 
 
 def unsealed(path: Path) -> bytes | None:
-    """The content, or None where it is not what the digest before it says.
+    """The content; None if it does not match the digest before it.
 
     Raises:
         OSError, UserError: it cannot be read, or is not a regular file.

@@ -30,7 +30,7 @@ def side_by_side(
         try:
             return list(pool.map(function, items))
         except BrokenProcessPool as error:
-            raise UserError("one of the processes was killed, perhaps for want of memory; try jobs=1") from error
+            raise UserError("one of the processes was killed, perhaps for lack of memory; try jobs=1") from error
 
 
 def follow(parent: int, begin: Callable[[], None]) -> None:

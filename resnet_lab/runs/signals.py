@@ -9,11 +9,11 @@ from types import FrameType
 from typing import NoReturn
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL: the same command resumes the run
-# In the environment of a process: the one that started it and is to see to its end.
+# In a process's environment: the process that started it and must see to its end.
 PARENT = "RESNET_LAB_PARENT"
 # Clusters send one of the last two some time before they end a job.
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
-if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup: what it starts is to survive the terminal
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup: the process must survive the terminal
     SIGNALS.remove(signal.SIGHUP)
 
 
@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """A signal handler for the times when there is nothing to save."""
+    """A signal handler for when there is nothing to save."""
     end(EXIT_INTERRUPTED)
 
 
@@ -32,14 +32,14 @@ def end(code: int) -> NoReturn:
 
 
 def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Answer requests to stop with `handler`, from those on that were held back."""
+    """Answer requests to stop with `handler`, beginning with those held back."""
     for number in SIGNALS:
         signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def ignore_signals() -> None:
-    """For a process that ends: at its very end Python takes handlers away, and a request would kill it."""
+    """Ignore requests at the end of a process: Python removes handlers last, and a request would kill it."""
     with held():  # a signal between its arrival and its handler must not find the handler gone
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -47,7 +47,7 @@ def ignore_signals() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold requests back; a process that is started meanwhile does so, too, until it handles them."""
+    """Hold requests back; a process started meanwhile does so, too, until it handles them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -56,7 +56,7 @@ def held() -> Iterator[None]:
 
 
 def end_with_parent(number: signal.Signals, parent: int | None = None) -> None:
-    """Be sent this signal when the process that started this one dies, even of SIGKILL (Linux)."""
+    """Receive this signal when the process that started this one dies, even by SIGKILL (Linux only)."""
     if sys.platform != "linux":
         return
     import ctypes

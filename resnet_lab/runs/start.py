@@ -15,8 +15,8 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, run_differences
 from resnet_lab.runs.processes import NO_GPU, check_place, lacks_gpu, python
 
-TUNABLES = "GLIBC_TUNABLES"  # read when a process starts, and never again
-FOLLOW = 60.0  # seconds that further processes wait for the first
+TUNABLES = "GLIBC_TUNABLES"  # read only when a process starts
+FOLLOW = 60.0  # seconds that the other processes wait for the first
 
 
 class InUse(UserError):
@@ -24,7 +24,7 @@ class InUse(UserError):
 
 
 def prepare(config: dict[str, Any], command: Sequence[str] = ()) -> Run | None:
-    """The config's run directory with the config in it, or None if that run is complete already.
+    """Prepare the config's run directory, with the config in it; return None if that run is complete already.
 
     The record notes the `command`, the words that were typed.
 
@@ -61,10 +61,10 @@ def prepare(config: dict[str, Any], command: Sequence[str] = ()) -> Run | None:
 
 
 def check_devices(config: dict[str, Any]) -> None:
-    """Refuse a run that this machine has no devices for; one that is complete needs none.
+    """Refuse a run for which this machine has no devices; a complete one needs none.
 
     Raises:
-        UserError: it wants other processes than can be had, or a GPU where there is none.
+        UserError: it needs another number of processes than can be had, or a GPU where there is none.
     """
     check_place(config["trainer"])
     if lacks_gpu(config["trainer"]) and (config["force"] or not Run(config["run_dir"]).is_complete()):
@@ -72,7 +72,7 @@ def check_devices(config: dict[str, Any]) -> None:
 
 
 def is_to_be_set_aside(run: Run) -> bool:
-    """Whether force=true has yet to do so: a forced run that is interrupted resumes as usual."""
+    """Whether force=true still has to do it: a forced run that was interrupted resumes as usual."""
     try:
         before = run.record()
     except UserError:  # damaged

@@ -1,8 +1,8 @@
 """One run, from its frozen config to its end: `python -m resnet_lab.runs.supervisor RUN_DIRECTORY`.
 
 This process computes nothing and imports no torch. It owns the directory, starts the run's processes
-(resnet_lab.runs.worker, one per device), passes on requests to stop, and sees to it that all of them end: when
-one dies, when one hangs, and whatever kills them, with the reason in the record.
+(resnet_lab.runs.worker, one per device), passes on requests to stop, and makes sure that all of them end, whether
+one dies, one hangs or something kills them, with the reason in the record.
 """
 
 import os
@@ -24,7 +24,7 @@ from resnet_lab.runs.nursery import Forked, run_main
 from resnet_lab.runs.processes import SCRATCH, environments, python, rank, started_outside
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, PARENT, end_with_parent, handle_signals, held, ignore_signals
 
-# Seconds from a request to stop, or from the end of one process, until the others are killed; all ends within 20.
+# Seconds from a request to stop, or from the end of one process, until the others are killed; all end within 20.
 GRACE = 18.0
 WORKER = "resnet_lab.runs.worker"
 
@@ -46,9 +46,9 @@ def main() -> None:
 
 
 def supervise(run: Run, requests: list[int]) -> int:
-    """See the run from its start to its end; return its exit code."""
+    """Take the run from start to end; return its exit code."""
     with tempfile.TemporaryDirectory(prefix="resnet-lab-", ignore_cleanup_errors=True) as scratch:
-        os.environ[SCRATCH] = scratch  # where processes that are ended leave what they cannot remove
+        os.environ[SCRATCH] = scratch  # where killed processes leave what they cannot remove
         if rank():  # on another machine, or as another task: the first process owns the directory
             return Processes(run, load(run), ()).wait(requests)
         return own(run, requests)
@@ -68,7 +68,7 @@ def own(run: Run, requests: list[int]) -> int:
 
 
 def load(run: Run) -> Any:
-    """The frozen config; refuses another than this process was started for."""
+    """The frozen config; refuses any other than the one this process was started for."""
     config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
     if sys.argv[2:] and sys.argv[2] != hash_of(config):
         raise UserError(f"another launch has put its config into {run.directory}; start this one again")
@@ -90,7 +90,7 @@ class Processes:
                 for extra in environments(config["trainer"])
             ]
         self.first_failed: tuple[int, int] | None = None  # rank and exit code
-        self.asked = False  # whether they were asked to stop while the first was at work
+        self.asked = False  # whether they were asked to stop while the first was running
         self.killed = False
 
     def wait(self, requests: list[int]) -> int:
@@ -112,7 +112,7 @@ class Processes:
         return int(codes[0] or 0)
 
     def _codes(self) -> list[int | None]:
-        """The exit codes, None for those at work; the first failure is noted."""
+        """The exit codes, None for those still running; notes the first failure."""
         codes = [process.poll() for process in self.started]
         failed = [(number, code) for number, code in enumerate(codes) if code]
         self.first_failed = self.first_failed or (failed[0] if failed else None)
@@ -132,7 +132,7 @@ def start_worker(
 
 
 def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> int:
-    """Say in the record what the processes could not say themselves; return the run's exit code."""
+    """Record what the processes could not record themselves; return the run's exit code."""
     record = run.record()
     status = record.get("status")
     if status == "completed" and code == 0:
@@ -145,7 +145,7 @@ def conclude(run: Run, processes: Processes, code: int, requests: list[int]) -> 
     number, how = processes.first_failed or (0, code)
     if status != "failed" or (record.get("traceback") and number and not processes.killed):
         # the first process, where it said anything, saw only that another one was gone
-        reason = f"process {number} {ending(how)}; {run.log_path} may tell more"
+        reason = f"process {number} {ending(how)}; {run.log_path} may say more"
         run.update(status="failed", error=reason, ended=now())
         print(f"resnet-lab: {reason}", file=sys.stderr)
     return 1

@@ -12,7 +12,7 @@ from resnet_lab.runs.identity import identity, label, later_settings
 from resnet_lab.text import one_line
 
 DEEPEST = 6  # levels of a config; what is nested deeper is one value
-# What the name of a net says already.
+# What the name of a net already says.
 NAMED = {"model._target_", "model.depth", "model.shortcut", "model.module", "model.batch_norm"}
 FUNCTIONS = {
     "resnet_cifar": "ResNet",
@@ -37,7 +37,7 @@ MISSING = "-"
 def settings(config: dict[str, Any]) -> dict[str, Any]:
     """Dotted name and value of each setting that identifies the run; lists are values.
 
-    Those of a net that the identity leaves unsaid are among them, for a sweep over them to name every value.
+    Those of a net that the identity leaves unsaid are among them, so that a sweep over them names every value.
     """
     found: dict[str, Any] = {}
 
@@ -56,17 +56,17 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def differing(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """The settings that are not the same in all of the configs, or not there in all."""
+    """The settings that are not the same in all of the configs, or missing from some."""
     flat = [settings(config) for config in configs]
     keys = dict.fromkeys(key for found in flat for key in found)
     return [key for key in keys if len({said_value(found, key) for found in flat}) > 1]
 
 
 def swept(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """The settings that tell the configs apart, beside the name of the net.
+    """The settings that tell the configs apart, besides the name of the net.
 
-    Not among them is what follows from another setting: what a block has because it is of another kind (a highway
-    net has a bias, a VGG net none), and milestones that moved with the iterations.
+    Left out is what follows from another setting: what a block has because it is of another kind (a highway net
+    has a bias, a VGG net has none), and milestones that moved with the iterations.
     """
     flat = [settings(config) for config in configs]
     found = [key for key in differing(configs) if key not in NAMED]
@@ -74,7 +74,7 @@ def swept(configs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def is_own(key: str, flat: list[dict[str, Any]]) -> bool:
-    """Whether the setting differs between configs that are alike in what it follows from."""
+    """Whether the setting differs between configs that agree in what it follows from."""
     block = key.partition(".")[0]
     leading = [f"{block}._target_"] if not key.endswith("._target_") else []
     leading += ["iterations"] if block == "schedule" else []

@@ -19,13 +19,13 @@ Row = dict[str, Any]
 
 @contextlib.contextmanager
 def unfinished(path: Path, key: Row) -> Iterator[tuple[list[Row], Callable[[Iterable[Row]], list[Row]]]]:
-    """The rows that are there of what `key` says, and a function that keeps those that come.
+    """Yield the rows already stored for `key`, and a function that stores those to come.
 
-    The function returns all rows; each is in the file before the next is asked for. A line that was cut off, and
-    rows of something else, are dropped. The file goes when the block ends well, or has kept nothing.
+    The function returns all rows; each is in the file before the next is requested. A truncated line, and rows of
+    something else, are dropped. The file is removed when the block ends well, or has kept nothing.
 
     Raises:
-        UserError: another process is at it, or there is something else in the file's place.
+        UserError: another process is using it, or something else is in the file's place.
         OSError: it cannot be written.
     """
     with open_plain(path, "a+") as file:
@@ -56,7 +56,7 @@ def lock(file: TextIO, path: Path) -> None:
 
 
 def whole_rows(file: TextIO, key: Row) -> list[Row]:
-    """Those after a first line that is the key; the file is cut down to what counts, and has the key."""
+    """The rows after a first line that is the key; the file is rewritten with the key and these alone."""
     file.seek(0)
     try:
         lines = file.read(MOST_BYTES).splitlines(keepends=True)
@@ -85,7 +85,7 @@ def write(file: TextIO, row: Row) -> None:
 
 
 def parsed(line: str) -> Row | None:
-    """The dict in a whole line."""
+    """The dict in a complete line; None if there is none."""
     try:
         found = json.loads(line) if line.endswith("\n") else None
     except (ValueError, RecursionError):

@@ -20,7 +20,7 @@ SHAPES: dict[str, Any] = {
     "parameters": int | None,
 }
 BLOCKS = ("model", "data", "optimizer", "schedule", "trainer", "runtime", "verdict")
-# The least and the most that can be true.
+# The least and the greatest values that can be true.
 RANGES: dict[str, tuple[int, int]] = {
     **dict.fromkeys(ERRORS, (0, 100)),
     "parameters": (0, 10**13),
@@ -34,7 +34,7 @@ RANGES: dict[str, tuple[int, int]] = {
 
 
 def check_facts(record: dict[str, Any]) -> None:
-    """Check what others than its own run work with of a record.
+    """Check the parts of a record that others than its own run use.
 
     Raises:
         LookupError, TypeError, ValueError: something is missing, of another type, or out of its range.
@@ -75,7 +75,7 @@ def check_curve(steps: Sequence[int], errors: dict[str, list[float]]) -> None:
 
 
 def check_evaluation(entry: dict[str, Any]) -> dict[str, Any]:
-    """Raise ValueError unless a number has its protocol and is an error in percent."""
+    """Raise ValueError unless the entry has a protocol and errors in percent."""
     if not isinstance(entry.get("protocol"), dict) or not isinstance(entry["protocol"].get("name"), str):
         raise ValueError("an evaluation has no protocol")
     for key in ("error", "error_top5"):

@@ -1,4 +1,4 @@
-"""One of a run's training processes, which its supervisor starts: `python -m resnet_lab.runs.worker DIRECTORY`."""
+"""One of a run's training processes, started by its supervisor: `python -m resnet_lab.runs.worker DIRECTORY`."""
 
 import copy
 import importlib
@@ -44,7 +44,7 @@ def main() -> None:
     handle_signals(leave)
     end_with_parent(signal.SIGKILL, int(os.environ[PARENT]))
     directory, *_ = trust.take(sys.argv[1:])
-    # the folder that multiprocessing would make, and leave behind where this process is ended
+    # the folder that multiprocessing would make, and leave behind if this process is killed
     multiprocessing.current_process()._config["tempdir"] = os.environ[SCRATCH]  # type: ignore[attr-defined]
     run = Run(directory)
     config: Any = OmegaConf.to_container(OmegaConf.load(run.config_path))
@@ -56,9 +56,9 @@ def main() -> None:
 
 
 def execute(run: Run, config: dict[str, Any]) -> int:
-    """Do the job, say in the record how it ended, and return the exit code."""
-    goes_on = run.has_checkpoint()
-    spent = run.record().get("seconds", 0) if goes_on else 0
+    """Do the job, record how it ended, and return the exit code."""
+    resumes = run.has_checkpoint()
+    spent = run.record().get("seconds", 0) if resumes else 0
     started = time.perf_counter()
 
     def tell(**facts: Any) -> None:
@@ -66,13 +66,13 @@ def execute(run: Run, config: dict[str, Any]) -> int:
             run.update(**facts)
 
     def finish(status: str, **facts: Any) -> None:
-        ignore_signals()  # what is left to do takes no time, and must be done
+        ignore_signals()  # what is left takes no time, and must be done
         tell(status=status, ended=now(), seconds=round(spent + time.perf_counter() - started, 2), **facts)
 
     try:
         check_safe()
         # a resumed run keeps its earlier provenance until it is known to resume here
-        tell(started=now(), config=config, **({} if goes_on else provenance()))
+        tell(started=now(), config=config, **({} if resumes else provenance()))
         finish("completed", **perform(run, config))
         return 0
     except Interrupted as stop:
@@ -113,7 +113,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Visible(logging.Formatter):
-    """Shows what would steer the terminal, such as names of files may hold."""
+    """Makes control characters, which file names may hold, visible instead of obeyed."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
@@ -136,7 +136,7 @@ class OverBar(Brief):
 
 
 def set_up_logging(run: Run) -> None:
-    """To the console and to train.log, unless the console is that file already."""
+    """Log to the console and to train.log, unless the console is that file already."""
     console = logging.StreamHandler()
     handlers: list[logging.Handler] = [console]
     if sys.stderr.isatty():
@@ -149,7 +149,7 @@ def set_up_logging(run: Run) -> None:
         form = OverBar if handler is console and sys.stderr.isatty() else form
         handler.setFormatter(form(f"%(asctime)s {who}%(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, handlers=handlers)
-    logging.raiseExceptions = False  # a log that finds no space must not end a training
+    logging.raiseExceptions = False  # a full disk must not end a run through its log
     silence()
 
 

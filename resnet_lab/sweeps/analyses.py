@@ -71,7 +71,7 @@ def analyze(runs: Sequence[Run], asked: Asked, words: Sequence[str], is_stopping
 
 
 def asked_for(configs: Sequence[dict[str, Any]]) -> list[Asked]:
-    """The analyses of any of the configs, each once."""
+    """The analyses that any of the configs asks for, each once."""
     return list(dict.fromkeys(asked for config in configs for asked in asked_in(config)))
 
 

@@ -8,17 +8,17 @@ from resnet_lab.runs.quiet import silence
 
 OPTIONS = ("weights_sha256", "freeze", "callbacks")
 
-_fit: set[str] = set()  # what was tried already: the jobs of a sweep are often alike
+_fit: set[str] = set()  # what has passed already: a sweep's jobs are often alike
 
 
 def check_start(config: dict[str, Any]) -> None:
     """Refuse weights that cannot be read or do not fit the net, frozen parts that it does not have, and callbacks
-    that do not take their settings.
+    that do not accept their settings.
 
-    A run that has a checkpoint resumes from that.
+    A run that has a checkpoint resumes from it.
 
     Raises:
-        UserError: there are such.
+        UserError: one of these is found.
     """
     run = Run(config["run_dir"])
     tried = hash_of([config.get(key) for key in ("model", "data", "weights_head", *OPTIONS)])

@@ -1,4 +1,4 @@
-"""Compose a config and run it, in a process of its own; with a sweep, many of them."""
+"""Compose a config and run it in a process of its own; a sweep has many of them."""
 
 import os
 import subprocess
@@ -23,15 +23,15 @@ from resnet_lab.sweeps.launcher import register_launchers
 
 def _task(cfg: DictConfig) -> float | None:
     config = freeze(cfg)
-    if config["analyses"]:  # the launchers of ours, which make them, do not come here
+    if config["analyses"]:  # our own launchers, which run them, do not come here
         raise UserError(
-            "analyses belong to a sweep by hydra/launcher=pool or slurm: add -m, or take analyses=[] and call "
+            "analyses belong to a sweep with hydra/launcher=pool or slurm: add -m, or set analyses=[] and call "
             "resnet-lab-analyze once the run is complete"
         )
     if not rank():
         check_start(config)
     run = wait_for_first_process(config) if rank() else None
-    with held():  # from the first word in the record on, the run itself answers for its end
+    with held():  # once the record is begun, the run itself answers for its end
         run = run if rank() else prepare(config, typed())
         process = begin(run, config) if run else None
     if run and process and (code := process.wait()):
@@ -40,7 +40,7 @@ def _task(cfg: DictConfig) -> float | None:
 
 
 def begin(run: Run, config: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Become the run, whose signals and exit code are then this process's own; in others' sweeps, start it."""
+    """Replace this process with the run, which keeps signals and exit code; in others' sweeps, start it."""
     if HydraConfig.get().mode == RunMode.RUN:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -18,7 +18,7 @@ class Starter:
     """Start the processes, and import torch once for all of them.
 
     Args:
-        configs: those of the jobs to come.
+        configs: those of the jobs.
         extra: what the pool adds to the environment of each.
     """
 
@@ -35,7 +35,7 @@ class Starter:
     def start(
         self, run: Run, config: dict[str, Any], extra: dict[str, str], log: TextIO
     ) -> subprocess.Popen[bytes] | Requested:
-        """Start the run's own process, which says what it has to say in the log."""
+        """Start the run's own process, with its output going to the log."""
         environ = environment(config) | extra
         return self._fork(run, config, environ, log) or fresh(run, config, environ, log)
 
@@ -68,6 +68,6 @@ def fresh(run: Run, config: dict[str, Any], environ: Mapping[str, str], log: Tex
 
 
 def can_be_forked(config: dict[str, Any]) -> bool:
-    """Whether it trains on a CPU: a GPU does not bear forks, and speed is measured in fresh processes."""
+    """Whether it trains on a CPU: GPUs do not survive a fork, and speed is measured in fresh processes."""
     on_cpu: bool = config["trainer"].get("accelerator") == "cpu"
     return trains(config) and on_cpu and sys.platform == "linux"

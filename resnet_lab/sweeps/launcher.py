@@ -41,7 +41,7 @@ class Job:
     """
 
     def __init__(self, config: dict[str, Any], command: Sequence[str] = ()) -> None:
-        self.config, self.command = config, command  # and the words that were typed for it
+        self.config, self.command = config, command  # and the words typed for it
         self.run = Run(config["run_dir"])
         self.status = "waiting"
         self.reason = ""
@@ -78,11 +78,11 @@ class SweepLauncher(Launcher, Generic[JobT]):
 
     @abstractmethod
     def start(self, configs: list[dict[str, Any]]) -> Sequence[JobT]:
-        """The jobs of these configs, none of them begun or all of them in a queue."""
+        """Make the jobs of these configs, none of them started or all of them queued."""
 
     @abstractmethod
     def step(self, jobs: Sequence[JobT]) -> None:
-        """Bring the jobs up to date, begin what can begin, and stop all if `stopping`."""
+        """Update the jobs, start those that can start, and stop all if `stopping`."""
 
     def close(self) -> None:
         """Release whatever was needed to start jobs."""
@@ -111,7 +111,7 @@ class SweepLauncher(Launcher, Generic[JobT]):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         handle_signals(self._stop)
         configs = self.check(job_overrides)
-        # a run that is asked for twice is one job
+        # a run asked for twice is one job
         jobs = self._run(list({config["run_dir"]: config for config in configs}.values()))
         if code := exit_code(jobs) or self.analyzed:
             sys.exit(code)
@@ -174,8 +174,8 @@ def check_distinct(configs: list[dict[str, Any]]) -> None:
     for config in configs:
         if found := differences(first.setdefault(config["run_dir"], config), config):
             raise UserError(
-                f"two jobs of the sweep would run in {config['run_dir']}, but for {', '.join(found)}; leave out "
-                "run_name, or sweep over experiment_name, too"
+                f"two jobs of the sweep would share {config['run_dir']} but differ in {', '.join(found)}; leave "
+                "out run_name, or sweep over experiment_name, too"
             )
 
 
@@ -198,16 +198,16 @@ def job_return(job: Job, overrides: Sequence[str]) -> JobReturn:
 
 
 def write_report_of(experiment: Path) -> None:
-    from resnet_lab.report import write_report  # draws: not needed to start
+    from resnet_lab.report import write_report  # imports what draws, which starting does not need
 
     print(f"report: {write_report([experiment], experiment)}")
 
 
 def register_launchers() -> None:
     """Make `_target_: hydra_plugins.resnet_lab.PoolLauncher` and the like name the launchers of this package, and
-    have our sweeper stand in for Hydra's.
+    replace Hydra's sweeper with ours.
 
-    Hydra takes plugins from the package hydra_plugins alone, and looks them up there by name.
+    Hydra takes plugins only from the package hydra_plugins, where it looks them up by name.
     """
     registry = Plugins.instance()  # which must not find the module that is made below
     try:

@@ -1,4 +1,4 @@
-"""Where a sweep is shown: the standard output, whatever becomes of it."""
+"""The screen of a sweep: standard output, whatever becomes of it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Screen(Console):
 
     @contextlib.contextmanager
     def may_go(self) -> Iterator[None]:
-        """Go on after what is inside, even if the terminal is closed meanwhile."""
+        """Continue after the block, even if the terminal is closed meanwhile."""
         try:
             yield
         except OSError:

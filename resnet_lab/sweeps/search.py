@@ -1,7 +1,7 @@
 """`hydra/sweeper=search`: a search for the settings with the lowest held-out error, by Optuna.
 
-Suggestions are a function of the seed and of the results so far, and each run is found again by its settings: the
-same command resumes a search, and one that was interrupted ends as one that was not.
+Suggestions are a function of the seed and of the results so far, and each run is found again by its settings. So
+the same command resumes a search, and an interrupted search ends like one that was not.
 """
 
 import importlib.util
@@ -30,10 +30,10 @@ class SearchSweeper(Sweeper):
     """Suggests settings in batches, has them run, and learns from their errors on held-out training images.
 
     Args:
-        params: what to search over, beside the command line's.
-        n_trials: runs in all.
-        batch: runs at a time.
-        seed: of the suggestions.
+        params: settings to search over, besides those on the command line.
+        n_trials: number of runs in total.
+        batch: number of runs at a time.
+        seed: seed of the suggestions.
 
     Raises:
         ValueError: a number is out of its range, or Optuna is missing.
@@ -74,7 +74,7 @@ class SearchSweeper(Sweeper):
             sys.exit(1)
 
     def _open_study(self, asked: str) -> Any:
-        """The study in search.db beside the runs; refuses that of another search than was asked for."""
+        """The study in search.db beside the runs; refuses that of another search."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -87,7 +87,7 @@ class SearchSweeper(Sweeper):
         )
         if study.user_attrs.get("asked", asked) != asked:
             raise UserError(
-                f"{self.folder} has a search of other settings, space or seed; choose another experiment_name"
+                f"{self.folder} has a search with other settings, space or seed; choose another experiment_name"
             )
         study.set_user_attr("asked", asked)
         return study
@@ -104,7 +104,7 @@ class SearchSweeper(Sweeper):
         return [study.ask(space) for _ in range(count)]
 
     def _run(self, study: Any, trials: Sequence[Any]) -> bool:
-        """Run them and tell the study their errors; whether one of them failed."""
+        """Run them and tell the study their errors; return whether one of them failed."""
         jobs = [[*self.fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
         configs = self.jobs.check(jobs)
         try:
@@ -142,7 +142,7 @@ def check_objective(config: dict[str, Any]) -> None:
     if config["job"] != "train" or not config["data"].get("holdout"):
         raise UserError(
             "hydra/sweeper=search needs data.holdout: without images held out, the validation error is the test "
-            "error, and nothing is chosen by that; set data.holdout=5000"
+            "error, which must choose nothing; set data.holdout=5000"
         )
 
 
@@ -159,7 +159,7 @@ def distribution(override: Override) -> Any:
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     start, end, log = value.start, value.end, "log" in value.tags
     if start is None or end is None or not start < end or (log and start <= 0):
-        raise UserError(f"{override.input_line}: an interval rises, and a logarithmic one starts above 0")
+        raise UserError(f"{override.input_line}: an interval must rise, and a logarithmic one must start above 0")
     if isinstance(start, int) and isinstance(end, int):
         return IntDistribution(start, end, log=log)
     return FloatDistribution(float(start), float(end), log=log)

@@ -1,4 +1,4 @@
-"""Hydra's sweeper, which has all jobs of a sweep checked before it writes anything."""
+"""Hydra's sweeper, made to check all jobs of a sweep before it writes anything."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from resnet_lab.sweeps.launcher import SweepLauncher
 class CheckingSweeper(BasicSweeper):
     """`hydra/sweeper=basic`: every combination of the values, in batches where there is a limit."""
 
-    def split_arguments(  # type: ignore[override]  # of which it needs the launcher, and Hydra does not
+    def split_arguments(  # type: ignore[override]  # it needs the launcher, and Hydra does not
         self, overrides: Any, max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """The overrides of each job in each batch.

@@ -15,7 +15,7 @@ from resnet_lab.sweeps.outlook import AHEAD, Outlook, WatchedJob
 from resnet_lab.sweeps.screen import Screen
 from resnet_lab.text import one_line
 
-WIDE = 100  # characters of a terminal that has room for folders
+WIDE = 100  # width of a terminal that has room for folders, in characters
 
 
 class ShownJob(WatchedJob, Protocol):
@@ -28,7 +28,7 @@ class JobsTable:
     """A context: shows the jobs while it is open, and their final state when it closes."""
 
     EVERY = 1.0  # seconds between looks at the runs' curves
-    SAY_EVERY = 60.0  # seconds between lines that say how long it will take yet
+    SAY_EVERY = 60.0  # seconds between lines that give the time left
 
     def __init__(self, jobs: Sequence[ShownJob]) -> None:
         self.jobs = jobs
@@ -85,7 +85,7 @@ class JobsTable:
         return [self._net(job), *(said_value(found, key) for key in self.swept), str(job.config["seed"])]
 
     def _state(self, job: ShownJob, live: bool) -> list[str]:
-        """Iteration and errors; between them, of a live job, speed and time left."""
+        """Iteration and errors, with speed and time left between them for a live job."""
         iteration, *errors = latest(job)
         if not live:
             return [iteration, *errors]
@@ -112,7 +112,7 @@ class JobsTable:
 
     def _table(self, live: bool = False) -> Table:
         """The table; a live one has columns for speed and time left."""
-        live = live and bool(self.outlook.jobs)  # measurements of speed know neither
+        live = live and bool(self.outlook.jobs)  # benchmarks have neither
         table = Table(box=None, caption=self._all_left() if live else None, caption_justify="left")
         told = ["net", *(word(key, self.swept) for key in self.swept), "seed", "status"]
         for name in [*told, "iteration", *(["images/s", "left"] if live else [])]:

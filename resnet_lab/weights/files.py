@@ -188,8 +188,8 @@ def fitted(
 def misshapen(
     net: nn.Module, file_names: Mapping[str, str], found: Mapping[str, Tensor], alone: bool
 ) -> list[str]:
-    """The tensors with other shapes than the net's, in words; a wrong number of classes comes first, with the
-    remedy if that is `alone` the matter."""
+    """The tensors with other shapes than the net's, in words; a wrong number of classes comes first, with
+    a remedy if it is the only problem (`alone`)."""
     own = net.state_dict()
     head = own_names(net, heads(net))
     classes, others = [], []
@@ -211,7 +211,7 @@ def misshapen(
 
 
 def own_head(net: nn.Module, path: Path) -> set[str]:
-    """The net's names of what a new head leaves out of a file.
+    """The net's names for the tensors of a file that a new head leaves out.
 
     Raises:
         UserError: the net does not end in a linear layer.

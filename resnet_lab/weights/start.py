@@ -1,4 +1,4 @@
-"""What a training starts from: given weights, and parts of the net that it leaves as they are."""
+"""The start of a training run: given weights, and parts of the net that stay frozen."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def start_from(net: nn.Module, config: dict[str, Any]) -> dict[str, Any]:
     """Load the weights that the frozen config names, if any; return the fact for the record.
 
     Raises:
-        UserError: they are not there, not those of the config's checksum, or do not fit the net.
+        UserError: they do not exist, do not match the config's checksum, or do not fit the net.
     """
     if config.get("weights") is None:
         return {}
@@ -25,9 +25,9 @@ def start_from(net: nn.Module, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def freeze(net: nn.Module, names: Sequence[str]) -> None:
-    """Take the named parts of the net out of the training.
+    """Exclude the named parts of the net from training.
 
-    They are left in evaluation mode, so that their running statistics stay, too; a Trainer keeps each module's
+    They are put into evaluation mode, so that their running statistics stay, too; a Trainer keeps each module's
     mode.
 
     Raises:
@@ -37,7 +37,7 @@ def freeze(net: nn.Module, names: Sequence[str]) -> None:
     for name in names:
         if name not in modules or not has_weights(modules[name]):
             parts = [part for part, module in net.named_children() if has_weights(module)]
-            raise UserError(f"freeze: {name} is no part of this net with weights; {hint(name, parts)}")
+            raise UserError(f"freeze: {name} is not a part of this net with weights; {hint(name, parts)}")
         modules[name].requires_grad_(False).eval()
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise UserError(f"freeze={list(names)} leaves nothing to train; leave out the head")
