@@ -1,18 +1,19 @@
 """Learning rate schedules in iterations.
 
-MultiStep and CosineWarmup depend on the iteration alone; MultiStepWarmup and Plateau also depend on errors.
+MultiStep, CosineWarmup and a Chain of these depend on the iteration alone, MultiStepWarmup and Plateau on errors,
+too.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau, SequentialLR
 
 from resnet_lab.checks import check_at_least, check_positive
 
@@ -149,3 +150,29 @@ class Plateau(ReduceLROnPlateau):
         super().__init__(
             optimizer, factor=gamma, patience=patience, threshold=threshold, threshold_mode="rel", min_lr=min_lr
         )
+
+
+class Chain(SequentialLR):
+    """One schedule after the other: each counts its iterations from the milestone that it begins at.
+
+    Args:
+        schedules: factories of schedules that still take the optimizer, in order.
+        milestones: the iterations at which the second and each further one begin, in order.
+
+    Raises:
+        ValueError: there are not as many milestones as schedules after the first, or they do not rise.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedules: Sequence[Callable[[Optimizer], LRScheduler]],
+        milestones: Sequence[int],
+    ) -> None:
+        if not schedules or len(milestones) != len(schedules) - 1:
+            raise ValueError(
+                f"milestones must be one fewer than the {len(schedules)} schedules, got {list(milestones)}"
+            )
+        if any(a >= b for a, b in pairwise([0, *milestones])):
+            raise ValueError(f"milestones must be positive iterations that rise, got {list(milestones)}")
+        super().__init__(optimizer, [make(optimizer) for make in schedules], list(milestones))

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import in_browser
 from conftest import ROOT
 
 from resnet_lab.checks import UserError
@@ -141,3 +142,13 @@ def test_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main([str(tmp_path), str(tmp_path), "--book"])
     assert "--book is made of one PATH" in capsys.readouterr().err
+
+
+def test_a_browser_draws_the_curves_and_the_surfaces(book: Path) -> None:
+    failed = "addEventListener('error', event => document.title = 'failed: ' + event.message)"
+    shown = in_browser(book / "landscape.html", "document.getElementById('log').click()", first=failed)
+    assert "<title>failed" not in shown
+    drawn = shown.partition('id="panels"')[2].partition("</section>")[0]
+    assert drawn.count("<path") >= 8
+    assert "error (%), log scale<" in drawn
+    assert shown.count("<canvas") == 4

@@ -250,7 +250,7 @@ def test_a_browser_takes_names_for_text(tmp_path: Path) -> None:
     assert html.unescape(title) == ", ".join(sorted(hostile))
     # the script has drawn a curve for training and one for validation of each, and made no element of a name
     assert done.stdout.count("stroke-dasharray") >= 2 * len(hostile)
-    assert done.stdout.count("<label>") == len(hostile)
+    assert done.stdout.count("<label>") == len(hostile) + 1  # the switch of the scale
     assert done.stdout.count("<img") == done.stdout.count('<img alt="final errors against depth"')
 
 

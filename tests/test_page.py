@@ -1,28 +1,12 @@
 """The curves of the HTML page, in a browser."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from browser import in_browser
 from test_report import add_run
 
 from resnet_lab.report import write_report
-
-
-def in_browser(page: Path, script: str) -> str:
-    """The page's elements after the script, which no page lets in by itself."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("needs chromium")
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
-    copy = page.with_name("copy.html")
-    copy.write_text(text.replace("</html>", f"<script>{script}</script></html>"))
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    options += f" --disable-component-update --disable-sync --user-data-dir={page.parent}/browser --dump-dom"
-    done = subprocess.run([browser, *options.split(), copy.as_uri()], capture_output=True, text=True, timeout=120)
-    return done.stdout
 
 
 def ticks(shown: str) -> list[str]:

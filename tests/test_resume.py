@@ -114,8 +114,12 @@ def test_ended_at_any_iteration_it_goes_on_exactly(
 
 @pytest.mark.parametrize(
     "settings",
-    [("optimizer=adamw", "schedule=cosine_warmup"), ("optimizer=sgd_nesterov", "schedule=one_cycle")],
-    ids=["adamw", "one cycle"],
+    [
+        ("optimizer=adamw", "schedule=cosine_warmup"),
+        ("optimizer=sgd_nesterov", "schedule=one_cycle"),
+        ("schedule=chain",),
+    ],
+    ids=["adamw", "one cycle", "chain"],
 )
 def test_other_optimizers_and_schedules_resume_exactly(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]

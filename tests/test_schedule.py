@@ -6,11 +6,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR
 
 from resnet_lab.config.compose import CONF
 from resnet_lab.data.streams import generator
-from resnet_lab.schedule import CosineWarmup, MultiStep, MultiStepWarmup, Plateau
+from resnet_lab.schedule import Chain, CosineWarmup, MultiStep, MultiStepWarmup, Plateau
 
 PAPER = [32000, 48000]
 Make = Callable[[Optimizer], LRScheduler]
@@ -177,3 +177,22 @@ def test_one_cycle_resumes_and_lasts_as_many_iterations_as_there_are() -> None:
 def test_an_impossible_cosine_is_refused(settings: dict[str, float], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         CosineWarmup(optimizer(), 10, **settings)  # type: ignore[arg-type]
+
+
+def test_each_schedule_of_a_chain_counts_from_its_own_beginning_resumed_anywhere() -> None:
+    parts = [
+        partial(LinearLR, start_factor=0.1, total_iters=10),
+        partial(MultiStep, milestones=[5]),
+        partial(CosineWarmup, iterations=10),
+    ]
+    found = rates(partial(Chain, schedules=parts, milestones=[10, 20]), list(range(31)))
+    expected = {k: 0.1 * (0.1 + 0.09 * k) for k in range(10)}
+    expected |= {k: 0.1 if k < 15 else 0.01 for k in range(10, 20)}
+    expected |= {20: 0.1, 25: 0.05, 30: 0.0}
+    assert {k: found[k] for k in expected} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("milestones", [[], [5, 6, 7], [5, 5], [0, 5], [6, 5]])
+def test_a_chain_refuses_milestones_that_do_not_fit_its_schedules(milestones: list[int]) -> None:
+    with pytest.raises(ValueError, match="milestones must be"):
+        Chain(optimizer(), [partial(CosineWarmup, iterations=10)] * 3, milestones)

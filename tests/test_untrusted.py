@@ -540,3 +540,18 @@ def test_the_record_knows_the_code_that_was_trusted(own: Path) -> None:
     assert trust.facts() == before
     write(own / "my_nets/more.py", "")
     assert trust.facts() != before
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "torch.optim.SGD", "resnet_lab.schedule.check_positive", "torch.optim.lr_scheduler.partial", 5],
+)
+@pytest.mark.parametrize("key", ["schedules", "more", "schedules.0.schedules"])
+def test_a_chain_takes_schedules_alone(target: Any, key: str) -> None:
+    inner = {"_target_": target, "_partial_": True}
+    chain: dict[str, Any] = {"_target_": "resnet_lab.schedule.Chain", "_partial_": True, "milestones": []}
+    if key == "schedules.0.schedules":
+        inner = {**chain, "schedules": [inner]}
+    config = chain | {key.partition(".")[0]: [inner]}
+    with pytest.raises(UserError, match="schedule"):
+        build("schedule", config)

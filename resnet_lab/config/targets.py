@@ -1,5 +1,6 @@
 """The `_target_`s that a config may have, judged by name alone, so that nothing needs importing."""
 
+import re
 from typing import Any
 
 from resnet_lab import trust
@@ -18,6 +19,7 @@ MODULES = {
     "logger": ("resnet_lab.loggers",),
 }
 NAMED = ("callbacks", "logger")  # groups of blocks, each under a name of its own
+CHAINED = re.compile(r"schedule\.schedules\[\d+\]")
 BLOCKS = ("model", "data", "optimizer", "schedule", "trainer")
 
 
@@ -43,7 +45,9 @@ def targets(where: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def group_of(where: str) -> str:
-    """The kind of the block at that place: `callbacks` for each named one in it."""
+    """The kind of the block at that place: `callbacks` for a named one, `schedule` for one of a chain."""
+    if CHAINED.fullmatch(where):
+        return "schedule"
     group, _, name = where.partition(".")
     return group if group in NAMED and name and not any(sign in name for sign in ".[") else where
 

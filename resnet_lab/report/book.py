@@ -191,5 +191,6 @@ def more(drawn: str, words: dict[str, str], study: Study) -> str:
     content: dict[str, Any] = {"DATA": curves(study), "SURFACES": surfaces(study)}
     filled = {name: data(value) for name, value in content.items()}
     filled |= {"INTERACTIVE": words["interactive"], "EXPLAINED": words["explained"]}
+    filled |= {"LOG": words["log"], "WHOLE": words["whole"]}
     section = fill(drawn, filled) if panels(study) else ""
     return f"{section}<h2>{words['nets']}</h2>{html_table(*group_rows(study))}"
