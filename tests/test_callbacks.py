@@ -162,7 +162,7 @@ def test_early_stopping_ends_a_run_that_is_complete_then(resnet_lab: Call, tmp_p
             "callbacks=ema is for one process, got several; set trainer",
         ),
         (["callbacks=emma"], "callbacks=emma does not exist; did you mean callbacks=ema?"),
-        (["callbacks=ema", "callbacks.ema.decay=1"], "decay must be in [0, 1), got 1"),
+        (["callbacks=ema", "callbacks.ema.decay=1"], "callbacks.ema.decay must be a number in [0, 1), got 1"),
         (["callbacks=ema", "callbacks.ema.decay=x"], "callbacks.ema.decay must be a number, got 'x'"),
         (
             ["callbacks=ema", "+callbacks.ema.use_buffers=false"],

@@ -291,10 +291,11 @@ def test_two_processes_on_the_cpu(resnet_lab: Call, tiny: Tiny, tmp_path: Path) 
 
 
 def test_a_sweep_goes_on_past_a_failure_and_says_so(resnet_lab: Call, tmp_path: Path) -> None:
-    sweep = ("-m", *TINY, "model.width=4,0", "seed=0,1", "experiment_name=study")
+    # padding as wide as the images is noticed with the images at hand
+    sweep = ("-m", *TINY, "data.crop_padding=1,9", "seed=0,1", "experiment_name=study")
     ended = resnet_lab("train", *sweep)
     assert ended.returncode == 1
-    assert "width must be a positive integer, got 0" in ended.stdout
+    assert "crop_padding must not exceed the image size 8, got 9" in ended.stdout
     study = tmp_path / "outputs/study"
     assert len(json.loads((study / "plan.json").read_text())) == 4
     statuses = [Run(path.parent).status() for path in sorted(study.glob("*/seed*/record.json"))]
