@@ -42,7 +42,7 @@ def constructed(
         that of the net `from_he`.
 
     Raises:
-        UserError: the net is no plain or residual CIFAR net with batch normalization, or has option C.
+        UserError: the net is not a plain or residual CIFAR net with batch normalization, or has option C.
         ValueError: a number is not positive, there are not three rates, or the depth is not a greater one.
     """
     check_positive(iterations=iterations, every=every, batch_size=batch_size, images=images)

@@ -20,7 +20,7 @@ def fresh(net: nn.Module, depth: int, seed: int) -> nn.Sequential:
     """A net of that depth and with He's weights, otherwise like this one.
 
     Raises:
-        UserError: it is no plain or residual CIFAR net with batch normalization, ReLU and two layers per block.
+        UserError: it is not a plain or residual CIFAR net with batch normalization, ReLU and two layers per block.
         ValueError: there is no such depth.
     """
     stem, linear = first_layers(net)[0], net.get_submodule("head.2")

@@ -41,7 +41,7 @@ def ensemble(
         over the mean of theirs. Members are not chosen: it is the best one that is, by the very errors.
 
     Raises:
-        UserError: the net is no plain or residual CIFAR net with batch normalization.
+        UserError: the net is not a plain or residual CIFAR net with batch normalization.
         ValueError: a number is not positive, or a depth is not 6n+2.
     """
     check_positive(iterations=iterations, batch_size=batch_size, images=images)

@@ -14,7 +14,7 @@ PREFIX = "module."  # of the names in an AveragedModel
 class EMA(EMAWeightAveraging):
     """Evaluate, test and store the moving average of the net's weights and running statistics.
 
-    Training goes on with the weights themselves, and so do the training errors in the curves. Lightning would
+    Training continues with the weights themselves, and so do the training errors in the curves. Lightning would
     average the counts of errors, too, which are buffers of the module; here it is given the net alone.
 
     Args:

@@ -14,7 +14,7 @@ from resnet_lab.loggers.known import keep, known
 class MLflow(MLFlowLogger):
     """Log to mlruns/ in the folder of all experiments, `output_root`, whatever the environment says of servers.
 
-    A run that is resumed goes on as the same run there. What was logged between the last checkpoint and a kill is
+    A resumed run continues as the same run there. What was logged between the last checkpoint and a kill is
     there twice, with the same values.
 
     Raises:

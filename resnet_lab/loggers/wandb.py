@@ -14,7 +14,7 @@ from resnet_lab.loggers.known import keep, known
 class WandB(WandbLogger):
     """Log to wandb/ in the run's directory; `wandb sync` uploads it, the lab never does.
 
-    A run that is resumed goes on under the same id, in a folder of its own. What was logged between the last
+    A resumed run continues under the same id, in a folder of its own. What was logged between the last
     checkpoint and a kill is there twice, with the same values.
 
     Args:

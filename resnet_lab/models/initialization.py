@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from resnet_lab.models.blocks import BasicBlock
 
 NORMAL_STD = 0.01
-DIRAC_NOISE = 0.1  # of He's standard deviation; identity kernels alone would leave equal channels equal for ever
+DIRAC_NOISE = 0.1  # of He's standard deviation; identity kernels alone would leave equal channels equal forever
 
 
 def he_initialization(net: nn.Module) -> None:

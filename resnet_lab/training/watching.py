@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: a bar on a terminal, a line a minute in the log, a file for a sweep."""
+"""What is seen of a run while it trains: a bar on a terminal, lines in the log, a file for a sweep."""
 
 import logging
 import sys
