@@ -370,6 +370,7 @@ def test_another_launcher_leaves_no_analysis_out_in_silence(resnet_lab: Call, tm
     assert not list(tmp_path.rglob("record.json"))  # Hydra's own file is there already
 
 
+@pytest.mark.slow
 def test_a_plane_that_was_killed_is_resumed_where_it_was(run: Run) -> None:
     words = [f"runs={run.directory}", "analysis=landscape", "analysis.images=20", "analysis.points=33"]
     process = subprocess.Popen(python("resnet_lab.analyze", *words), stdout=subprocess.DEVNULL)
@@ -434,6 +435,7 @@ def test_jobs_are_a_positive_number() -> None:
         analyze("runs=.", "analysis=responses", "jobs=0")
 
 
+@pytest.mark.slow
 def test_a_sweep_analyzes_with_settings_at_chosen_iterations(resnet_lab: Call, tmp_path: Path) -> None:
     words = ("analyses=[{signals:{images:8,plot:{kind:bars}}}]", "analyze_at=[0,2,last]")
     ended = resnet_lab("train", "-m", *TINY, "seed=0", *words)
@@ -458,6 +460,7 @@ def test_weights_that_were_not_kept_are_asked_for(run: Run, capsys: pytest.Captu
     assert "it has no weights of iteration 4; train it again with analyze_at=[4]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_net_at_initialization_is_a_run_of_no_iterations(resnet_lab: Call, tmp_path: Path) -> None:
     sweep = ("train", "-m", *TINY, "seed=0,1", "iterations=0", "analyses=[signals]")
     for _ in range(2):  # the second time everything is there

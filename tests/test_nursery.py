@@ -33,6 +33,7 @@ def owner(run: Run) -> int:
     return int(str(run.owner()).split()[1])
 
 
+@pytest.mark.slow
 def test_a_forked_job_computes_what_a_fresh_process_does(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     sweep = start(tmp_path, *SWEEP, "experiment_name=forked", fresh=True)

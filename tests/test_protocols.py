@@ -192,6 +192,7 @@ def test_a_protocol_that_is_none(settings: dict, message: str) -> None:
         make_protocol(settings, four())
 
 
+@pytest.mark.slow
 def test_the_protocol_stands_beside_the_number(resnet_lab: Callable[..., Any], tmp_path: Path) -> None:
     assert resnet_lab("train", "-m", *TINY, "seed=0,1", "experiment_name=e").returncode == 0
     done = resnet_lab("eval", "runs=outputs/e", "protocol=ten_crop")

@@ -522,6 +522,7 @@ def test_nets_that_were_not_trained_have_no_picture_of_errors(tmp_path: Path) ->
     assert "plain-56" in (page.parent / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_crowd_of_nets_is_divided_into_panels(tmp_path: Path) -> None:
     study = read_results([Path(__file__).parent.parent / "experiments/relu_enough"], read_committed)
     (what,) = shown(study)

@@ -53,6 +53,7 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(resnet_lab: Call, tm
     assert trials(tmp_path / "outputs/stopped") == trials(tmp_path / "outputs/whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_no_end_of_the_search(resnet_lab: Call, tmp_path: Path) -> None:
     ended = resnet_lab("train", *TINY, *SEARCH, "optimizer.lr=1e30,0.1")
     assert ended.returncode == 1
