@@ -89,3 +89,25 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     path.write_bytes(b"".join(sealed(buffer.getbuffer())))
+
+
+def stopped_and_whole(folder: Path, how: int, *words: str) -> tuple[Run, Run]:
+    """A run that was sent the signal in the middle and resumed, and the same run left alone.
+
+    Their curves and weights are equal, which is asserted here.
+    """
+    (folder / "whole").mkdir()
+    (folder / "stopped").mkdir()
+    assert start(folder / "whole", *words).wait() == 0
+    process = start(folder / "stopped", *words)
+    run = wait_for_rows(folder / "stopped", 4)
+    process.send_signal(how)
+    process.wait()
+    wait_until_free(run)
+    assert len(run.metrics()) < 50
+    assert start(folder / "stopped", *words).wait() == 0
+    whole = only_run(folder / "whole")
+    assert curve(run) == curve(whole)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(run)[name]), name
+    return run, whole

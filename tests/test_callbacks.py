@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import TINY
 from PIL import Image
-from runs import curve, only_run, points, start, wait_for_rows, wait_until_free, weights
+from runs import curve, only_run, points, stopped_and_whole, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnet_lab.config.again import command_line
@@ -82,20 +82,7 @@ def test_several_at_once_leave_what_they_promise_and_the_stored_weights_are_the_
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_they_are_resumed_exactly(tmp_path: Path, how: int) -> None:
     words = (*ALL, "iterations=150")
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "stopped").mkdir()
-    assert start(tmp_path / "whole", *words).wait() == 0
-    process = start(tmp_path / "stopped", *words)
-    run = wait_for_rows(tmp_path / "stopped", 4)
-    process.send_signal(how)
-    process.wait()
-    wait_until_free(run)
-    assert len(run.metrics()) < 50
-    assert start(tmp_path / "stopped", *words).wait() == 0
-    whole = only_run(tmp_path / "whole")
-    assert curve(run) == curve(whole)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(run)[name]), name
+    run, whole = stopped_and_whole(tmp_path, how, *words)
     assert points(run) == points(whole)
 
 

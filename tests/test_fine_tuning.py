@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, frozen
-from runs import curve, only_run, start, wait_for_rows, wait_until_free, weights
+from runs import only_run, start, stopped_and_whole, weights
 
 from resnet_lab.config.again import command_line
 from resnet_lab.evaluation.stored import open_run
@@ -103,20 +103,7 @@ def test_which_weights_makes_another_run_and_where_they_are_does_not(tmp_path: P
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_it_is_resumed_to_the_same_curve_and_weights(tmp_path: Path, first: Run, how: int) -> None:
     words = ("model=cifar_resnet", f"weights={first.directory}", *NEW, "iterations=150")
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "stopped").mkdir()
-    assert start(tmp_path / "whole", *words).wait() == 0
-    process = start(tmp_path / "stopped", *words)
-    run = wait_for_rows(tmp_path / "stopped", 4)
-    process.send_signal(how)
-    process.wait()
-    wait_until_free(run)
-    assert len(run.metrics()) < 50
-    assert start(tmp_path / "stopped", *words).wait() == 0
-    whole = only_run(tmp_path / "whole")
-    assert curve(run) == curve(whole)
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(run)[name]), name
+    run, whole = stopped_and_whole(tmp_path, how, *words)
     assert run.record()["weights"] == whole.record()["weights"]
 
 

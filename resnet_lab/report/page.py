@@ -53,8 +53,9 @@ def page(study: Study, folder: Path) -> str:
 
 
 def with_scripts(template: str) -> str:
-    """A template with the two scripts that draw in a page: curves to hover over, surfaces to turn."""
-    for place, name in (("[[DRAWING]]", "curves.js"), ("[[TURNING]]", "surface.js")):
+    """A template with what draws in a page: curves to hover over, surfaces to turn, and their style."""
+    parts = {"[[DRAWN]]": "drawn.css", "[[DRAWING]]": "curves.js", "[[TURNING]]": "surface.js"}
+    for place, name in parts.items():
         template = template.replace(place, TEMPLATE.with_name(name).read_text())
     return template
 
