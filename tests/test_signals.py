@@ -136,6 +136,38 @@ def test_a_failure_is_an_interruption_where_another_process_had_stopped(
     assert run.record()["status"] == ("interrupted" if expected == 75 else "failed")
 
 
+class Ending:
+    """A process that is seen with one exit code after the other."""
+
+    def __init__(self, *codes: int | None) -> None:
+        self.codes = iter(codes)
+
+    def poll(self) -> int | None:
+        return next(self.codes)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cause"),
+    [
+        ((1,), (-9,), (1, -9)),  # both ended between two looks
+        ((1, 1), (None, -9), (1, -9)),  # the other saw its connection close first
+        ((None, -9), (1, 1), (0, -9)),
+        ((None, -6), (1, 1), (1, 1)),  # an abort may follow from the other's end
+        ((1, 1), (None, 1), (0, 1)),
+        ((None, None), (None, 0), None),
+    ],
+)
+def test_where_one_process_was_killed_that_is_the_cause(
+    first: tuple[int | None, ...], second: tuple[int | None, ...], cause: tuple[int, int] | None
+) -> None:
+    processes = object.__new__(Processes)
+    processes.started = [Ending(*first), Ending(*second)]  # type: ignore[list-item]
+    processes.killed, processes.first_failed = False, None
+    for _ in first:
+        processes._codes()
+    assert processes.first_failed == cause
+
+
 def test_a_job_of_another_launch_is_waited_for(tiny: Tiny) -> None:
     run, config = tiny()
     launcher = PoolLauncher(n_jobs=1)

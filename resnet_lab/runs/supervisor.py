@@ -112,10 +112,15 @@ class Processes:
         return int(codes[0] or 0)
 
     def _codes(self) -> list[int | None]:
-        """The exit codes, None for those still running; notes the first failure."""
+        """The exit codes, None for those still running; notes the first failure.
+
+        Where one was killed, and not from here, that is the cause: another may see its connection close, and end,
+        before the system is through with the killed one.
+        """
         codes = [process.poll() for process in self.started]
         failed = [(number, code) for number, code in enumerate(codes) if code]
-        self.first_failed = self.first_failed or (failed[0] if failed else None)
+        killed = [] if self.killed else [failure for failure in failed if failure[1] == -signal.SIGKILL]
+        self.first_failed = next(iter(killed), self.first_failed or next(iter(failed), None))
         return codes
 
     def _send(self, number: int) -> None:
