@@ -32,7 +32,8 @@ class Batch(NamedTuple):
     `images` is (n, C, H, W), uint8 from the loader and float32 on the device; where each image is seen several
     times, it is a list with one such tensor per view. `indices` (n,) are the positions of these images in the
     dataset. With the mean loss over them multiplied by `weight`, the mean over processes is the mean over the
-    global batch. `unreadable` names the images that are missing here, and the reason.
+    global batch. `unreadable` names the images that are missing here, and the reason. `annotations` has one per
+    image where the dataset has them, as `data.annotations` describes; images of different sizes are then a list.
     """
 
     images: Any
@@ -41,6 +42,7 @@ class Batch(NamedTuple):
     epoch: int
     weight: float
     unreadable: tuple[str, ...] = ()
+    annotations: Any = ()
 
 
 class Request(NamedTuple):

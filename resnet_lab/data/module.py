@@ -65,6 +65,7 @@ class ImageData(LightningDataModule, ABC):
     image_size: int
     prefetch = 2
     official = False  # whether the files are verified to be the literature's
+    tasks: tuple[str, ...] = ("classification",)  # what the images are annotated for, of resnet_lab.tasks
     final_train_images: int | None = None  # number of training images for the final error; None for all
     may_download = True
     expected_checksum: str | None = None  # of a stored run's images
@@ -228,8 +229,12 @@ class ImageData(LightningDataModule, ABC):
                     "them, or choose another data.batch_size"
                 )
             return batch
-        images = self.normalize(batch.images)
-        return batch._replace(images=self.augment(images, batch) if training else images)
+        batch = batch._replace(images=self.normalize(batch.images))
+        return self.augmented(batch) if training else batch
+
+    def augmented(self, batch: Batch) -> Batch:
+        """Augment a training batch that is normalized, with its annotations if it has any."""
+        return batch._replace(images=self.augment(batch.images, batch))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if not self.trainer:
@@ -249,11 +254,14 @@ class ImageData(LightningDataModule, ABC):
             torch.distributed.all_gather_object(of_all, self.unreadable)
         return sorted(set().union(*of_all))
 
-    def normalize(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Any) -> Any:
         """Convert (N, C, H, W) uint8 to float32 in [0, 1], minus the mean, over the standard deviation if given.
 
-        For images of another size, a mean per pixel is averaged to one per channel.
+        For images of another size, a mean per pixel is averaged to one per channel; a list of images (C, H, W)
+        remains a list.
         """
+        if isinstance(pixels, list):
+            return [self.normalize(image[None])[0] for image in pixels]
         self.mean = mean = self.mean.to(pixels.device)
         if mean.shape[1:] not in ((1, 1), pixels.shape[2:]):
             mean = mean.mean((1, 2), keepdim=True)

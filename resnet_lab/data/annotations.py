@@ -1,0 +1,41 @@
+"""What is annotated in an image beside its class: boxes, their classes, and which pixel belongs to what.
+
+An annotation is a dict of tensors for one image, with sizes in pixels of that image:
+
+    boxes   (m, 4) float32, the corners x1, y1, x2, y2 of each object, x2 and y2 exclusive
+    labels  (m,) int64, the objects' classes from 0
+    left_out  (m,) bool, objects that count neither for nor against a detector (VOC's difficult, COCO's crowds)
+    mask    (H, W) uint8, where pixels are annotated: 0 for the background, 1 + class, UNKNOWN for neither
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from resnet_lab.data.streams import random_integers
+
+Annotation = dict[str, Tensor]
+
+BACKGROUND, UNKNOWN = 0, 255
+
+
+def mirrored(image: Tensor, annotation: Annotation) -> tuple[Tensor, Annotation]:
+    """The image (C, H, W) and its annotation, left to right."""
+    boxes = annotation["boxes"].clone()
+    boxes[:, [0, 2]] = image.shape[-1] - annotation["boxes"][:, [2, 0]]
+    turned = annotation | {"boxes": boxes}
+    if "mask" in annotation:
+        turned["mask"] = annotation["mask"].flip(-1)
+    return image.flip(-1), turned
+
+
+def mirror_half(
+    images: Any, annotations: list[Annotation], seed: int, epoch: int, indices: Tensor
+) -> tuple[list[Tensor], list[Annotation]]:
+    """Mirror each image (C, H, W) with probability 1/2, by a draw that depends only on (seed, epoch, image)."""
+    chosen = random_integers(2, seed, epoch, indices, "mirror").bool().tolist()
+    pairs = [
+        mirrored(image, annotation) if flip else (image, annotation)
+        for image, annotation, flip in zip(images, annotations, chosen, strict=True)
+    ]
+    return [image for image, _ in pairs], [annotation for _, annotation in pairs]
