@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--figures", metavar="FILE", help="where `-m chaos` notes what it did")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("torch finds no GPU here")
+
+
 def pytest_sessionfinish() -> None:
     if forked.nursery.cache_info().currsize:
         forked.nursery().end()

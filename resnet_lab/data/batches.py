@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     dataset. With the mean loss over them multiplied by `weight`, the mean over processes is the mean over the
     global batch. `unreadable` names the images that are missing here, and the reason. `annotations` has one per
     image where the dataset has them, as `data.annotations` describes; images of different sizes are then a list.
+    `first` is the first of the indices, for those that must not wait for the device.
     """
 
     images: Any
@@ -43,6 +44,7 @@ class Batch(NamedTuple):
     weight: float
     unreadable: tuple[str, ...] = ()
     annotations: Any = ()
+    first: int | None = None
 
 
 class Request(NamedTuple):
@@ -51,6 +53,11 @@ class Request(NamedTuple):
     indices: Tensor
     epoch: int
     weight: float
+
+
+def first_of(indices: Tensor) -> int:
+    """The first of indices that are on the host; numpy refuses others, which would be waited for."""
+    return int(indices.numpy()[0])
 
 
 class BatchedImages(Dataset[Batch]):

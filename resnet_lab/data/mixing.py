@@ -20,7 +20,8 @@ class Mixup:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mixed images (N, C, H, W) and targets (N, classes)."""
+        first = int(batch.indices[0]) if batch.first is None else batch.first
         with torch.random.fork_rng(devices=[]):  # which torchvision draws from
-            torch.default_generator.manual_seed(seed_of("mixup", self.seed, batch.epoch, int(batch.indices[0])))
+            torch.default_generator.manual_seed(seed_of("mixup", self.seed, batch.epoch, first))
             images, targets = self.mix(batch.images, batch.labels)
         return images, targets

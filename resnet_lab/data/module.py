@@ -23,8 +23,10 @@ from resnet_lab.data.batches import (
     TrainBatches,
     TrainLoader,
     View,
+    first_of,
 )
 from resnet_lab.data.files import download
+from resnet_lab.data.on_device import DeviceCopies, ImagesOnDevice
 from resnet_lab.data.policies import Policy
 from resnet_lab.data.streams import generator
 
@@ -114,6 +116,10 @@ class ImageData(LightningDataModule, ABC):
     def dataset(self, part: Any, training: bool = False, view: View | None = None) -> Dataset[Batch]:
         """Make the dataset of a part: for training, for evaluation, or as `view` shows the images."""
 
+    def trainer_dataset(self, part: Any, training: bool = False) -> Dataset[Batch]:
+        """Make the dataset of a part for a Trainer, on whose device it may be."""
+        return self.dataset(part, training)
+
     @abstractmethod
     def mean_of(self, train: Any, kind: str) -> Tensor:
         """Compute the training images' mean on the scale [0, 1], per_pixel (C, H, W) or per_channel (C, 1, 1)."""
@@ -179,8 +185,8 @@ class ImageData(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Batch]:
         train = self.train_images()
         batches = TrainBatches(len(train.labels), self.batch_size, self.seed, *self.rank_and_world_size)
-        dataset = self.dataset(train, training=True)
-        return TrainLoader(dataset, batches, self.num_workers, self._pin_memory, self.prefetch)
+        dataset = self.trainer_dataset(train, training=True)
+        return TrainLoader(dataset, batches, self.num_workers, self._pins(dataset), self.prefetch)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._evaluation_loader(self.val)
@@ -236,6 +242,10 @@ class ImageData(LightningDataModule, ABC):
         """Augment a training batch that is normalized, with its annotations if it has any."""
         return batch._replace(images=self.augment(batch.images, batch))
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        known = batch.first is not None or not len(batch.indices)
+        return batch if known else batch._replace(first=first_of(batch.indices))
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if not self.trainer:
             return self.ready(batch)
@@ -266,7 +276,10 @@ class ImageData(LightningDataModule, ABC):
         if mean.shape[1:] not in ((1, 1), pixels.shape[2:]):
             mean = mean.mean((1, 2), keepdim=True)
         images = pixels.float().div_(255).sub_(mean)
-        return images if self.std is None else images.div_(self.std.to(pixels.device))
+        if self.std is None:
+            return images
+        self.std = self.std.to(pixels.device)
+        return images.div_(self.std)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Undo `normalize`: float32 images (N, C, H, W) on the scale [0, 1]."""
@@ -275,11 +288,13 @@ class ImageData(LightningDataModule, ABC):
 
     def _evaluation_loader(self, part: Any) -> DataLoader[Batch]:
         batches = EvaluationBatches(len(part.labels), self.eval_batch_size, *self.rank_and_world_size)
-        return Loader(self.dataset(part), batches, self.num_workers, self._pin_memory, self.prefetch)
+        dataset = self.trainer_dataset(part)
+        return Loader(dataset, batches, self.num_workers, self._pins(dataset), self.prefetch)
 
-    @property
-    def _pin_memory(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    def _pins(self, dataset: Dataset[Batch]) -> bool:
+        """Whether batches are pinned in memory, from which a copy to a GPU waits for nothing."""
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return on_gpu and not isinstance(dataset, ImagesOnDevice)
 
     def _per_channel(self, name: str, values: Any) -> Tensor:
         """Check a list of one number per channel, and shape it (C, 1, 1)."""
@@ -305,6 +320,7 @@ class ImagesInMemory(ImageData):
         check_at_least(0, crop_padding=crop_padding)
         self.policy = None if policy is None else Policy(policy, self.seed)
         self.crop_padding = crop_padding
+        self.device_copies = DeviceCopies()
 
     @abstractmethod
     def load(self) -> tuple[Images, Images]:
@@ -325,6 +341,16 @@ class ImagesInMemory(ImageData):
 
     def dataset(self, part: Images, training: bool = False, view: View | None = None) -> Dataset[Batch]:
         return BatchedImages(part, view, self.policy if training else None)
+
+    def trainer_dataset(self, part: Images, training: bool = False) -> Dataset[Batch]:
+        """Make the dataset of a part for a Trainer: on its GPU if there is room, and nothing to do on the host."""
+        on_host = self.num_workers or (training and self.policy is not None)
+        if self.trainer is None or on_host:
+            return self.dataset(part, training)
+        device, copies = self.trainer.strategy.root_device, self.device_copies
+        if not copies.fit([self.train_images(), self.val, self.test], device):
+            return self.dataset(part, training)
+        return ImagesOnDevice(copies.of(part, device))
 
     def mean_of(self, train: Images, kind: str) -> Tensor:
         return mean_image(train.pixels, kind)
