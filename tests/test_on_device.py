@@ -120,8 +120,9 @@ def test_batches_without_a_trainer_are_on_the_cpu_and_the_same() -> None:
 
 
 def test_a_run_is_the_same_bit_by_bit_though_it_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     usual = executed(tmp_path / "usual")
     assert "keeping the images on" not in caplog.text
     like_a_gpu(monkeypatch)
