@@ -13,7 +13,10 @@ from conftest import TINY
 from PIL import Image
 from runs import curve, only_run, points, stopped_and_whole, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
+from resnet_lab.callbacks.ema import Average
 from resnet_lab.config.again import command_line
 from resnet_lab.notebook import load
 from resnet_lab.report.paper import is_papers_cifar
@@ -197,3 +200,19 @@ def test_a_callback_of_ones_own(resnet_lab: Call, tmp_path: Path, monkeypatch: p
     ended = resnet_lab("train", *words[2:])
     assert "add --trust-package my_calls" in ended.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_average_is_torchs() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    how = {"device": torch.device("cpu"), "use_buffers": True, "avg_fn": get_ema_avg_fn(0.9)}
+    ours, theirs = Average(net, **how), AveragedModel(net, **how)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(torch.randn(8, 3)).square().sum().backward()
+        optimizer.step()
+        ours.update_parameters(net)
+        theirs.update_parameters(net)
+    same = theirs.state_dict()
+    assert same["n_averaged"] == 3
+    assert all(torch.equal(tensor, same[name]) for name, tensor in ours.state_dict().items())

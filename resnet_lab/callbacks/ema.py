@@ -1,14 +1,39 @@
 """Exponential moving average of the weights, by Lightning's own callback."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from resnet_lab.checks import UserError, check_positive
 
 PREFIX = "module."  # of the names in an AveragedModel
+
+
+class Average(AveragedModel):
+    """An average that counts its updates on the host; torch's own waits for the device to know whether there are
+    any."""
+
+    def __init__(self, *settings: Any, **more: Any) -> None:
+        super().__init__(*settings, **more)
+        self.n_averaged = self.n_averaged.cpu()
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Update the weights and the running statistics."""
+        count = int(self.n_averaged.numpy())
+        for average, now in zip(numbers_of(self.module), numbers_of(model), strict=True):
+            average.copy_(self.avg_fn(average, now, count) if count and self.avg_fn else now)
+        self.n_averaged += 1
+
+
+def numbers_of(net: nn.Module) -> Iterator[Tensor]:
+    return chain(net.parameters(), net.buffers())
 
 
 class EMA(EMAWeightAveraging):
@@ -39,7 +64,7 @@ class EMA(EMAWeightAveraging):
                             "trainer.devices=1")  # fmt: skip
         if stage == "fit":
             net: Any = module.net
-            self._average_model = AveragedModel(net, module.device, use_buffers=True, **self._kwargs)
+            self._average_model = Average(net, module.device, use_buffers=True, **self._kwargs)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *rest: Any) -> None:
         super().on_train_batch_end(trainer, module.net, *rest)  # type: ignore[arg-type]
