@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 from resnet_lab.checks import UserError
 from resnet_lab.data import Digits, ImageNet
 from resnet_lab.data.batches import Request
-from resnet_lab.data.imagenet import read_image
+from resnet_lab.data.decoding import read_image
 from resnet_lab.data.views import RandomCrop
 
 SMALL = ["data=imagenet", "data.image_size=16", "data.shorter_side=[18,30]", "data.eval_shorter_side=18"]
@@ -83,6 +83,14 @@ def test_batches_come_out_normalized_and_without_what_cannot_be_read(tree: Path)
     torch.testing.assert_close(images[:1], (first - mean) / std)
     with pytest.raises(UserError, match=r"1 image\(s\) cannot be read, the first is .*class1/9\.JPEG"):
         list(imagenet(tree).batches("test", 5))
+
+
+@pytest.mark.parametrize("setting", ["holdout", "subset"])
+def test_one_image_is_taken_as_several_are(tree: Path, setting: str) -> None:
+    data = imagenet(tree, **{setting: 1}, mean=[0.1, 0.2, 0.3])
+    few = data.val if setting == "holdout" else data.train
+    assert few.paths.shape == (1,)
+    assert len(data.dataset(few)[Request(torch.arange(1), 0, 1.0)].images) == 1
 
 
 def test_the_mean_and_the_components_are_those_of_the_training_crops(tree: Path) -> None:

@@ -10,7 +10,8 @@ from torchvision.transforms.v2 import functional as T
 
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.data.batches import Images
-from resnet_lab.data.imagenet import EXTENSIONS, check_decoder, decode, reason
+from resnet_lab.data.decoding import check_decoder, decode, reason
+from resnet_lab.data.imagenet import EXTENSIONS
 from resnet_lab.data.module import ImagesInMemory, log
 from resnet_lab.data.pixels import Source, load_pixels, read
 from resnet_lab.text import one_line

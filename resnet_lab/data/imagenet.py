@@ -2,20 +2,14 @@
 class."""
 
 import contextlib
-import hashlib
-import importlib
-import io
 import os
-import re
 import statistics
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import DatasetFolder
@@ -24,13 +18,13 @@ from resnet_lab.checks import UserError, check_positive
 from resnet_lab.crops import check_crops
 from resnet_lab.data.augment import colour_shifts
 from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, Request, View, stack
-from resnet_lab.data.module import ImageData, hold_out, log
+from resnet_lab.data.decoding import read_image, reason, still_size
+from resnet_lab.data.module import hold_out, log
+from resnet_lab.data.photographs import Photographs
 from resnet_lab.data.views import CenterCrop, RandomCrop
 from resnet_lab.text import one_line
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
-LONGEST = 16  # times as long as wide; only the middle of longer images is used
 SAMPLED = 9  # images examined to estimate their size
 BLOWN_UP = 2  # times the files' own size; images resized to more than that count as small
 CLASSES = 1000  # of ImageNet, for use without its folders
@@ -54,7 +48,7 @@ class Colours(NamedTuple):
     components: Tensor
 
 
-class ImageNet(ImageData):
+class ImageNet(Photographs):
     """Photographs in `root/train/<class>/` and `root/val/<class>/`, decoded by the loader's processes.
 
     In training a crop of `image_size` pixels is taken from the image with its shorter side resized to a random
@@ -69,21 +63,13 @@ class ImageNet(ImageData):
         eval_shorter_side: length of the shorter side in evaluation, in pixels.
         colour: standard deviation of the multiples of the principal components; 0 for none.
         num_classes: number of classes required; None for the number of folders.
-        statistics_images: number of training images from which mean and components are estimated.
-        max_pixels: limit per image; an image whose header claims more is not decoded and counts as unreadable.
-        allow_unreadable: leave out images that cannot be read, and name them in the record; otherwise they end the
-            run.
-        prefetch: batches that each loader process prepares ahead.
-        num_workers: loader processes; None for the number of threads of this process.
-        settings: those of `ImageData`.
+        settings: those of `Photographs`; `statistics_images` is also for the components.
 
     Raises:
         ValueError: a setting is out of its range.
         UserError: folders are missing or empty, the classes in both differ or have another number, or an image
             cannot be read.
     """
-
-    in_channels = 3
 
     def __init__(
         self,
@@ -92,52 +78,29 @@ class ImageNet(ImageData):
         eval_shorter_side: int = 256,
         colour: float = 0.1,
         num_classes: int | None = None,
-        statistics_images: int = 10000,
-        max_pixels: int = 100_000_000,
-        allow_unreadable: bool = False,
-        prefetch: int = 2,
-        num_workers: int | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(num_workers=0 if num_workers is None else num_workers, **settings)
-        check_positive(image_size=image_size, statistics_images=statistics_images, prefetch=prefetch)
-        check_positive(max_pixels=max_pixels)
+        super().__init__(**settings)
+        check_positive(image_size=image_size)
         check_crops(image_size, shorter_side, eval_shorter_side)
         self.shorter_side = (shorter_side[0], shorter_side[1])
         if isinstance(colour, bool) or not isinstance(colour, int | float) or colour < 0:
             raise ValueError(f"colour must be a number, 0 or more, got {colour!r}")
-        if not isinstance(allow_unreadable, bool):
-            raise ValueError(f"allow_unreadable must be true or false, got {allow_unreadable!r}")
         if num_classes is not None:
             check_positive(num_classes=num_classes)
         self.image_size, self.eval_shorter_side = image_size, eval_shorter_side
-        self.colour, self.statistics_images = colour, statistics_images
-        self.max_pixels, self.allow_unreadable, self.prefetch = max_pixels, allow_unreadable, prefetch
-        self.workers_as_threads = num_workers is None
+        self.colour = colour
         self.num_classes = num_classes or len(class_folders(self.root / "train")) or CLASSES
         self.colours: Colours | None = None
 
     def load(self) -> tuple[Files, Files]:
-        check_decoder()
-        if self.workers_as_threads:
-            self.num_workers = torch.get_num_threads()
+        self.prepare_loading()
         for part in ("train", "val"):
             check_folder(self.root, part)
         self._check_classes()
         train, val = read_folder(self.root / "train"), read_folder(self.root / "val")
         warn_of_small_images(train, self.shorter_side)
         return train, val
-
-    def checksum_of(self, *parts: Files) -> str:
-        """Compute a sha256 of the names and sizes of all files; reading their content would take too long."""
-        digest = hashlib.sha256()
-        for part in parts:
-            for path in part.paths:
-                name = os.path.relpath(path, os.fsencode(self.root))
-                # a dangling link counts as an unreadable image
-                size = os.stat(path).st_size if os.path.exists(path) else -1
-                digest.update(b"%s %d\n" % (name, size))
-        return digest.hexdigest()
 
     def dataset(self, part: Files, training: bool = False, view: View | None = None) -> Dataset[Batch]:
         if training:
@@ -160,17 +123,6 @@ class ImageNet(ImageData):
             return images
         components = self.colour * self.colours.components.to(images.device)
         return images.add_(colour_shifts(components, self.seed, batch.epoch, batch.indices))
-
-    def note_unreadable(self, batch: Batch) -> None:
-        for name in batch.unreadable:
-            if name not in self.unreadable:
-                log.warning("cannot be read: %s", name)
-        self.unreadable.update(batch.unreadable)
-        if self.unreadable and not self.allow_unreadable:
-            raise UserError(
-                f"{len(self.unreadable)} image(s) cannot be read, the first is {min(self.unreadable)}; repair or "
-                "remove it, or set data.allow_unreadable=true to leave such images out"
-            )
 
     def _check_classes(self) -> None:
         classes, others = (class_folders(self.root / part) for part in ("train", "val"))
@@ -238,75 +190,6 @@ class ImageFiles(Dataset[Batch]):
         indices = request.indices[torch.tensor(kept, dtype=torch.int64)]
         images = stack(shown) if shown else torch.empty(0)
         return Batch(images, self.files.labels[indices], indices, *request[1:], tuple(unreadable))
-
-
-def read_image(path: str, max_pixels: int) -> Tensor:
-    """Read an image file into (3, H, W) uint8.
-
-    Raises:
-        OSError, RuntimeError, ValueError: the file cannot be read, or `decode` refuses it.
-    """
-    return middle(decode(np.fromfile(path, np.uint8), max_pixels))
-
-
-def decode(content: Any, max_pixels: int, mode: Literal["RGB", "GRAY", "UNCHANGED"] = "RGB") -> Tensor:
-    """Decode the bytes of a file (numpy, uint8) into (C, H, W) uint8; with mode UNCHANGED, C is the file's own.
-
-    Raises:
-        RuntimeError, ValueError: it is not one whole image of 8 bits per colour, or has too many pixels.
-    """
-    from torchcodec.decoders import decode_image  # type: ignore[attr-defined]  # it must fit torch's version
-
-    if not content.size:
-        raise ValueError("the file is empty")
-    width, height = still_size(content)
-    if width * height > max_pixels:
-        raise ValueError(f"{width}x{height} is more than data.max_pixels={max_pixels}")
-    image: Tensor = decode_image(torch.from_numpy(content), mode=mode)
-    if image.ndim != 3 or image.dtype != torch.uint8:
-        raise ValueError(f"not one image of 8 bits per colour: {tuple(image.shape)} {image.dtype}")
-    return image
-
-
-def still_size(content: Any) -> tuple[int, int]:
-    """Read width and height in pixels from the header alone; `content` is (N,) bytes.
-
-    Raises:
-        ValueError: the format is unknown, or the image is animated, so that all its pictures would be decoded.
-    """
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own; ours is a setting
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.format != "PNG" and getattr(image, "is_animated", False):
-                raise ValueError("several pictures in one file")
-            return image.size
-    except OSError as error:
-        raise ValueError(f"not a whole image of {', '.join(FORMATS)}") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def middle(image: Tensor) -> Tensor:
-    """Cut out the middle of an image so long that resizing it would take all memory; return others as they are."""
-    height, width = image.shape[1:]
-    longest = LONGEST * min(height, width)
-    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
-    return image[:, top : top + longest, left : left + longest]
-
-
-def reason(error: Exception) -> str:
-    """The first line of a decoder's error, without the place in the library's source."""
-    return re.sub(r"^\w+, \S+:\d+, ", "", (str(error).splitlines() or [type(error).__name__])[0])
-
-
-def check_decoder() -> None:
-    try:
-        importlib.import_module("torchcodec.decoders")
-    except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(
-            f"torchcodec, which decodes the images, cannot be used ({str(error).splitlines()[0]}); install the "
-            f"version that goes with torch {torch.__version__}"
-        ) from error
 
 
 def class_folders(folder: Path) -> list[str]:

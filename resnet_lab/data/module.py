@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -381,7 +382,8 @@ def hold_out(part: Part, count: int) -> tuple[Part, Part]:
 def rows_of(part: Part, indices: Tensor) -> Part:
     """The images with these indices, in the order of the part."""
     rows = indices.sort().values
-    return type(part)(*(column[rows] for column in part))
+    # numpy would take a tensor of one index for a number
+    return type(part)(*(column[rows.numpy() if isinstance(column, np.ndarray) else rows] for column in part))
 
 
 def mean_image(pixels: Tensor, kind: str) -> Tensor:
