@@ -5,10 +5,13 @@ import tempfile
 import time
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from itertools import islice, repeat
 from typing import Any
 
-from pytorch_lightning import Callback, Trainer
+import torch
+from lightning_fabric import Fabric
+from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -25,11 +28,13 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.training.job import build_all, build_trainer, set_threads
 
 WARM_UP = 3  # iterations at the start of each turn that are not timed
+FLOAT32, BF16 = ("32-true", "32"), ("bf16-mixed", "bf16")
 
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Measure each contender in every round; return images per second and ratios for the record."""
     set_threads(config)
+    check_precision(config["trainer"])
     steps = config["iterations"] + WARM_UP
     data, _ = build_all(config)
     if not isinstance(data, ImagesInMemory):
@@ -63,18 +68,48 @@ def check_size(data: ImageData, iterations: int) -> None:
 
 
 class Stopwatch(Callback):
-    """Note the time at the end of each iteration."""
+    """Note the time when the device has done the warm-up, and when it has done all `steps` iterations."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device, steps: int) -> None:
+        self.device, self.steps = device, steps
+        self.done = 0
         self.times: list[float] = []
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        self.times.append(time.perf_counter())
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.done += 1
+        if self.done in (WARM_UP, self.steps):
+            wait_for(self.device)
+            self.times.append(time.perf_counter())
+
+    def speed(self, batch_size: int) -> float:
+        """Images per second between the two."""
+        began, ended = self.times
+        return batch_size * (self.steps - WARM_UP) / (ended - began)
 
 
-def speed(times: list[float], batch_size: int) -> float:
-    """Images per second after the warm-up."""
-    return batch_size * (len(times) - WARM_UP) / (times[-1] - times[WARM_UP - 1])
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_of(trainer: dict[str, Any]) -> torch.device:
+    """The first device of a Trainer with these settings."""
+    return Fabric(accelerator=trainer.get("accelerator") or "auto", devices=1).device
+
+
+def precision_of(trainer: dict[str, Any], device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which a loop's forward pass has the precision of the Trainer's."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=str(trainer.get("precision")) in BF16)
+
+
+def check_precision(trainer: dict[str, Any]) -> None:
+    """Refuse a precision that the loops do not have."""
+    precision = trainer.get("precision")
+    if precision is not None and str(precision) not in (*FLOAT32, *BF16):
+        raise UserError(
+            f"job=throughput compares loops in trainer.precision=32-true or bf16-mixed, got {precision!r}"
+        )
 
 
 class Fit(Contender):
@@ -86,29 +121,36 @@ class Fit(Contender):
         self.data.prepare()
 
     def turn(self) -> float:
-        stopwatch = Stopwatch()
         with tempfile.TemporaryDirectory() as folder:
             trainer = build_trainer(Run(folder), self.config, self.data, 0)
+            stopwatch = Stopwatch(trainer.strategy.root_device, self.config["iterations"])
             trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
             trainer.fit(self.classifier, self.data)
-        return speed(stopwatch.times, self.data.batch_size)
+        return stopwatch.speed(self.data.batch_size)
 
 
 class Loop(Contender):
     """A training loop written by hand, of `steps` iterations in a turn."""
 
     def __init__(self, config: dict[str, Any], net: nn.Module, batch_size: int, steps: int) -> None:
-        self.net, self.batch_size, self.steps = net, batch_size, steps
+        self.device = device_of(config["trainer"])
+        self.net, self.batch_size, self.steps = net.to(self.device), batch_size, steps
+        self.precision = precision_of(config["trainer"], self.device)
         self.optimizer: Optimizer = build("optimizer", config["optimizer"])(net.parameters())
 
     def turn(self) -> float:
-        times = []
+        stopwatch = Stopwatch(self.device, self.steps)
         for images, labels in islice(self.batches(), self.steps):
-            self.optimizer.zero_grad()
-            F.cross_entropy(self.net(images), labels).backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            times.append(time.perf_counter())
-        return speed(times, self.batch_size)
+            self.step(images.to(self.device), labels.to(self.device))
+            stopwatch.on_train_batch_end()
+        return stopwatch.speed(self.batch_size)
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        self.optimizer.zero_grad()
+        with self.precision:
+            loss = F.cross_entropy(self.net(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
 
     @abstractmethod
     def batches(self) -> Iterable[tuple[Tensor, Tensor]]:
@@ -120,7 +162,8 @@ class BareLoop(Loop):
 
     def __init__(self, config: dict[str, Any], data: ImageData, steps: int) -> None:
         super().__init__(config, build_all(config)[1].net, data.batch_size, steps)
-        self.batch = next(data.batches("train", data.batch_size))
+        images, labels = next(data.batches("train", data.batch_size))
+        self.batch = images.to(self.device), labels.to(self.device)
 
     def batches(self) -> Iterable[tuple[Tensor, Tensor]]:
         return repeat(self.batch)
