@@ -8,16 +8,17 @@ from resnet_lab.checks import check_choice
 
 VOC_SPLIT = re.compile(r"(200[789]|201[012])-(train|val|trainval|test)", re.ASCII)
 COCO_SPLIT = re.compile(r"\w[\w.-]*", re.ASCII)
+TRAIN_VOC = ("2007-trainval", "2012-trainval")
 ANNOTATIONS = ("boxes", "masks")  # that VOC has
 
 
-def check_voc(train: Any = ("2007-trainval",), test: Any = ("2007-test",), annotations: Any = "boxes") -> None:
+def check_voc(train: Any = TRAIN_VOC, test: Any = ("2007-test",), annotations: Any = "boxes") -> None:
     """Raise ValueError where a name is not a year and one of VOC's parts, or is there twice."""
     check_splits(train, test, VOC_SPLIT, "a year and train, val, trainval or test, such as 2007-trainval")
     check_choice("annotations", annotations, ANNOTATIONS)
 
 
-def check_coco(train: Any = ("train2017",), test: Any = ("val2017",)) -> None:
+def check_coco(train: Any = ("train2014",), test: Any = ("val2014",)) -> None:
     """Raise ValueError where a name cannot be one of a folder of images, such as train2017, or is there twice."""
     check_splits(train, test, COCO_SPLIT, "a folder of images under root, such as train2017")
 

@@ -144,6 +144,22 @@ def test_masks_are_the_indices_of_the_palette(root: Path) -> None:
         assert annotation["boxes"].shape == (0, 4)
 
 
+def test_images_with_masks_are_continued_to_one_size(root: Path) -> None:
+    data = masks(root, mean=[0.5, 0.5, 0.5])
+    batch = data.ready(batch_of(data))
+    assert batch.images.shape == (2, 3, 44, 60)
+    for place, name in enumerate(LISTS["2007", "test"]):
+        (width, height), _ = IMAGES[name]
+        mask = batch.annotations[place]["mask"]
+        assert mask.shape == (44, 60)
+        assert np.array_equal(mask[:height, :width], mask_of(name))
+        assert (mask[height:] == UNKNOWN).all()
+        assert (mask[:, width:] == UNKNOWN).all()
+        assert not batch.images[place, :, height:].any()
+        assert not batch.images[place, :, :, width:].any()
+        assert torch.equal(batch.images[place, :, :height, :width], data.normalize(batch_of(data).images)[place])
+
+
 @pytest.mark.parametrize("annotations", ["boxes", "masks"])
 def test_loader_processes_change_nothing(root: Path, annotations: str) -> None:
     alone, helped = (
@@ -176,16 +192,17 @@ def test_mirrored_images_have_mirrored_boxes_and_masks(root: Path) -> None:
             turned = data.ready(plain._replace(epoch=epoch), training=True)
             for place, annotation in enumerate(plain.annotations):
                 image, now = plain.images[place].float() / 255, turned.annotations[place]
-                if torch.equal(turned.images[place], image):
+                _, height, width = image.shape
+                shown = turned.images[place][:, :height, :width]
+                if torch.equal(shown, image):
                     assert torch.equal(now["boxes"], annotation["boxes"])
                     continue
                 flipped += 1
-                assert torch.equal(turned.images[place], image.flip(2))
+                assert torch.equal(shown, image.flip(2))
                 x1, y1, x2, y2 = annotation["boxes"].unbind(1)
-                width = image.shape[2]
                 assert torch.equal(now["boxes"], torch.stack([width - x2, y1, width - x1, y2], 1))
                 if "mask" in annotation:
-                    assert torch.equal(now["mask"], annotation["mask"].flip(1))
+                    assert torch.equal(now["mask"][:height, :width], annotation["mask"].flip(1))
     assert 8 <= flipped <= 24  # of 32
     still = voc(root)
     assert torch.equal(

@@ -10,7 +10,9 @@ An annotation is a dict of tensors for one image, with sizes in pixels of that i
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from resnet_lab.data.streams import random_integers
 
@@ -39,3 +41,17 @@ def mirror_half(
         for image, annotation, flip in zip(images, annotations, chosen, strict=True)
     ]
     return [image for image, _ in pairs], [annotation for _, annotation in pairs]
+
+
+def padded(images: list[Tensor], annotations: list[Annotation]) -> tuple[Tensor, list[Annotation]]:
+    """Normalized images as one tensor (n, C, H, W) of the greatest height and width, with their masks.
+
+    Images are continued by zeros, which are the mean, to the right and below; masks by UNKNOWN.
+    """
+    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+    margins = [(0, width - image.shape[2], 0, height - image.shape[1]) for image in images]
+    whole = [
+        annotation | {"mask": F.pad(annotation["mask"], margin, value=UNKNOWN)}
+        for annotation, margin in zip(annotations, margins, strict=True)
+    ]
+    return torch.stack(list(map(F.pad, images, margins))), whole

@@ -11,9 +11,11 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from resnet_lab.checks import UserError, hint
 from resnet_lab.data.annotated import SIZE_UNKNOWN, Annotated, AnnotatedImages
+from resnet_lab.data.annotations import padded
+from resnet_lab.data.batches import Batch
 from resnet_lab.data.decoding import still_size
 from resnet_lab.data.objects import Box, Thing, area, clipped, is_inside
-from resnet_lab.splits import check_voc
+from resnet_lab.splits import TRAIN_VOC, check_voc
 from resnet_lab.text import one_line
 
 CLASSES = (
@@ -34,7 +36,7 @@ class VOC(AnnotatedImages):
     of its lists of images, in ImageSets/Main for boxes and in ImageSets/Segmentation for masks. Boxes in the files
     count pixels from 1 and include the last; here they count from 0, and x2 and y2 are exclusive. Difficult
     objects are left out. Masks have 1 + class for each pixel, 0 for the background, and 255 for the outlines,
-    which are neither; images have no boxes then.
+    which are neither; images have no boxes then, and those of a batch are continued to one size.
 
     Args:
         train, test: parts to train and to test on, such as 2007-trainval.
@@ -52,7 +54,7 @@ class VOC(AnnotatedImages):
 
     def __init__(
         self,
-        train: Sequence[str] = ("2007-trainval", "2012-trainval"),
+        train: Sequence[str] = TRAIN_VOC,
         test: Sequence[str] = ("2007-test",),
         annotations: str = "boxes",
         **settings: Any,
@@ -70,6 +72,13 @@ class VOC(AnnotatedImages):
             [read(folder, name) for _, folder, names in train for name in names],
             [read(folder, name) for _, folder, names in test for name in names],
         )
+
+    def ready(self, batch: Batch, training: bool = False) -> Batch:
+        batch = super().ready(batch, training)
+        if self.annotations == "boxes" or not len(batch.labels):
+            return batch
+        images, annotations = padded(batch.images, batch.annotations)
+        return batch._replace(images=images, annotations=annotations)
 
     def _listed(self, part: str) -> tuple[Path, list[str]]:
         """The folder of a part, such as VOCdevkit/VOC2007, and the names of its images."""
