@@ -150,6 +150,8 @@ def test_colours_are_shifted_alike_over_an_image(tree: Path) -> None:
     assert data.colours is not None
     multiples = torch.linalg.solve(data.colours.components.double(), shifts.mean(2).double().T)
     assert 0.01 < multiples.abs().mean() < 0.3  # of a standard deviation of 0.1
+    data.augment(images.to("meta"), batch._replace(indices=batch.indices.to("meta")))
+    assert data.colours.components.is_meta  # they stay on a device once they are there
     data.colour = 0
     assert torch.equal(data.augment(images, batch), images)
 

@@ -121,7 +121,9 @@ class ImageNet(Photographs):
     def augment(self, images: Tensor, batch: Batch) -> Tensor:
         if not self.colour or self.colours is None:
             return images
-        components = self.colour * self.colours.components.to(images.device)
+        # to stay there, as to send them is to wait for the device
+        self.colours = self.colours._replace(components=self.colours.components.to(images.device))
+        components = self.colour * self.colours.components
         return images.add_(colour_shifts(components, self.seed, batch.epoch, batch.indices))
 
     def _check_classes(self) -> None:
