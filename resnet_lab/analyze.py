@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from resnet_lab.checks import UserError
+from resnet_lab.config import tasks
 from resnet_lab.config.command_line import run_hydra
 from resnet_lab.config.compose import CONF, resolved
 from resnet_lab.endings import message_of
@@ -153,6 +154,7 @@ def write(stored: Stored, asked: Asked, at: str | int) -> None:
 
     last = at == "last"
     subject = open_run(weights_at(stored, at), AT[0] if at == AT[0] else "last")
+    tasks.check_classifies(subject.config, "analyses are")
     wanted = last and "initial" in inspect.signature(function).parameters
     initial = open_run(stored.run.directory, "initialization").net if wanted else None
     of = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_lab.checks import UserError
+from resnet_lab.config import tasks
 from resnet_lab.config.command_line import run_command
 from resnet_lab.endings import message_of
 from resnet_lab.evaluation.chosen import Stored, as_list, checked_record, chosen, fit_to_evaluate, say
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from resnet_lab.data import ImageData
     from resnet_lab.evaluation.stored import Subject
-    from resnet_lab.training.classifier import Classifier
+    from resnet_lab.tasks.module import TaskModule
 
 # Errors are counts over a number of images, so a true one comes back to the last digit.
 TOLERANCE = 1e-9
@@ -88,22 +89,22 @@ def evaluate(stored: Stored, record: dict[str, Any], settings: dict[str, Any]) -
     Raises:
         UserError: the weights are damaged, or not of the last iteration, or the images are others.
     """
-    subject, classifier = opened(stored, record)
+    subject, module = opened(stored, record)
     if subject.iteration != record["iterations"]:
         raise UserError(f"the weights are of iteration {subject.iteration}, not {record['iterations']}")
     data = subject.data
     data.prepare()
     trainer = make_trainer(settings | {"precision": record["config"]["trainer"]["precision"]})
-    trainer.test(classifier, data, verbose=False)
+    trainer.test(module, data, verbose=False)
     values = dict(trainer.callback_metrics)
-    trainer.validate(classifier, data, verbose=False)
+    trainer.validate(module, data, verbose=False)
     values |= trainer.callback_metrics
     names = {"train_error_clean": "train_clean/error", "val_error": "val/error", "test_error": "test/error"}
-    names |= {"test_error_top5": "test/error_top5"}
+    names |= {tag.replace("/", "_"): tag for tag in values if tag.startswith("test/") and tag != "test/loss"}
     return {key: float(values[name]) for key, name in names.items() if name in values}
 
 
-def opened(stored: Stored, record: dict[str, Any]) -> tuple["Subject", "Classifier"]:
+def opened(stored: Stored, record: dict[str, Any]) -> tuple["Subject", "TaskModule"]:
     """The net with the stored weights, and the module that it was trained as, compiled if it was.
 
     Raises:
@@ -112,12 +113,12 @@ def opened(stored: Stored, record: dict[str, Any]) -> tuple["Subject", "Classifi
     import torch  # not needed for --help
 
     from resnet_lab.evaluation.stored import open_run
-    from resnet_lab.training.job import build_classifier
+    from resnet_lab.training.job import build_module
 
     silence()
     torch.set_num_threads(min(record["threads"], MOST_THREADS))
     subject = open_run(stored.checkpoint)
-    return subject, build_classifier(subject.config, subject.data, subject.net)
+    return subject, build_module(subject.config, subject.data, subject.net)
 
 
 def make_trainer(settings: dict[str, Any]) -> "Trainer":
@@ -181,6 +182,7 @@ def evaluate_ensemble(complete: list[Stored], config: dict[str, Any], prepared: 
 def make_member(stored: Stored, prepared: dict[str, "ImageData"]) -> tuple["Subject", dict[str, Any]]:
     """The net with its stored weights, and of which run and iteration they are."""
     subject, _ = opened(stored, stored.run.record())
+    tasks.check_classifies(subject.config, "protocols are")
     images = hash_of([subject.config["data"], subject.data.expected_checksum])
     data = prepared.setdefault(images, subject.data)
     data.prepare()

@@ -18,7 +18,7 @@ from torch import nn
 from resnet_lab.data import Synthetic
 from resnet_lab.runs.quiet import silence
 from resnet_lab.schedule import MultiStep
-from resnet_lab.training.classifier import Classifier
+from resnet_lab.tasks.classification import Classifier
 
 
 def fit(processes: int) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from resnet_lab.data.batches import Batch, BatchedImages, Images, Request
 from resnet_lab.data.mixing import Mixup
 from resnet_lab.data.policies import POLICIES, Policy
-from resnet_lab.training.classifier import losses
+from resnet_lab.tasks.classification import losses
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

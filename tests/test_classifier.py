@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from resnet_lab.models.auxiliary import WithAuxiliary
-from resnet_lab.training.classifier import Tally, losses
+from resnet_lab.tasks.classification import Tally, losses
 
 
 def logits_for(ranking: list[int]) -> torch.Tensor:

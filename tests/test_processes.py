@@ -26,7 +26,7 @@ from resnet_lab.data.augment import crop_and_flip
 from resnet_lab.data.batches import Batch, TrainBatches, TrainLoader
 from resnet_lab.runs.processes import check_place, devices, environments, rank, started_outside
 from resnet_lab.runs.start import prepare
-from resnet_lab.training.classifier import Classifier
+from resnet_lab.tasks.classification import Classifier
 
 Composed = Callable[..., dict[str, Any]]
 

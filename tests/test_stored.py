@@ -14,9 +14,9 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.sealed import digest_of, sealed, unsealed
 from resnet_lab.runs.worker import execute
+from resnet_lab.tasks.classification import Classifier
 from resnet_lab.training.callbacks import StopAtIteration
 from resnet_lab.training.checkpoint import read_checkpoint
-from resnet_lab.training.classifier import Classifier
 
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
 

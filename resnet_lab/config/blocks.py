@@ -12,6 +12,7 @@ from resnet_lab.config.signatures import Missing, settings_of
 FACTS = {
     "model": {"in_channels", "num_classes"},
     "data": {"seed"},
+    "task": set(),
     "optimizer": {"params"},
     "schedule": {"optimizer"},
     "analysis": {"net", "data", "initial", "done"},

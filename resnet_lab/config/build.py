@@ -21,12 +21,14 @@ from resnet_lab.checks import UserError
 from resnet_lab.config.blocks import FACTS, OWN_KEYS, check_settings
 from resnet_lab.config.targets import check_name, group_of, refusal, targets
 from resnet_lab.data import ImageData
+from resnet_lab.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
 KINDS: dict[str, type] = {
     "model": nn.Module,
     "data": ImageData,
+    "task": Task,
     "optimizer": Optimizer,
     "schedule": LRScheduler,
     "trainer": Trainer,

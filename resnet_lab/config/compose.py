@@ -26,7 +26,7 @@ CONF = str(next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path
 
 def register_resolvers() -> None:
     """`${run_name:}`, `${component:name}` of a path, `${fraction:n,a,b}`: a b-th of n, a times, rounded down;
-    `${checksum:file}` of weights; and `${oc.env:NAME,default}` for the lab's own variables alone.
+    `${checksum:}` of the file of weights; and `${oc.env:NAME,default}` for the lab's own variables alone.
     """
 
     def run_name(*, _root_: DictConfig) -> str:
@@ -35,6 +35,10 @@ def register_resolvers() -> None:
     def fraction(whole: int, numerator: int, denominator: int) -> int:
         # clamp to 1, as a milestone or period of 0 is invalid; other types are reported as what they are
         return max(1, whole * numerator // denominator) if is_integer(whole, 1) else 1
+
+    def checksum(*, _root_: DictConfig) -> str | None:
+        keys = ("weights", "model", "seed", "output_root")
+        return first_weights.checksum_where_there({key: to_plain(_root_[key]) for key in keys})
 
     def variable(name: str, default: Any = NO_DEFAULT) -> Any:
         if name not in VARIABLES:
@@ -46,7 +50,7 @@ def register_resolvers() -> None:
         return os.environ.get(name, default)
 
     OmegaConf.register_new_resolver("oc.env", variable, replace=True)
-    OmegaConf.register_new_resolver("checksum", first_weights.checksum_where_there, replace=True)
+    OmegaConf.register_new_resolver("checksum", checksum, replace=True)
     OmegaConf.register_new_resolver("component", sanitize, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("fraction", fraction, replace=True)

@@ -28,6 +28,14 @@ def is_list_of(allows: Callable[[Any], bool], value: Any) -> bool:
     return isinstance(value, list) and all(map(allows, value))
 
 
+def is_some(allows: Callable[[Any], bool], value: Any) -> bool:
+    return is_list_of(allows, value) and bool(value)
+
+
+def is_range(value: Any) -> bool:
+    return is_list_of(COUNT.allows, value) and len(value) == 2 and value[0] <= value[1]
+
+
 def are_milestones(value: Any) -> bool:
     return is_list_of(lambda m: is_integer(m, 1), value) and all(a <= b for a, b in pairwise(value))
 
@@ -48,6 +56,7 @@ POSITIVE = Rule(lambda value: is_number(value, 0) and value > 0, "a number above
 BELOW_ONE = Rule(lambda value: is_number(value, 0) and value < 1, "a number in [0, 1)")
 UP_TO_ONE = Rule(lambda value: is_number(value, 0) and value <= 1, "a number in [0, 1]")
 NATURAL = at_least(0)
+LEAST_AND_GREATEST = Rule(is_range, "two positive integers, the least and the greatest")
 
 # By the beginning of the target, the more special after the more general.
 RANGES: dict[str, dict[str, Rule]] = {
@@ -77,6 +86,19 @@ RANGES: dict[str, dict[str, Rule]] = {
     "resnet_lab.data.ImageFolder": {
         "in_channels": Rule(lambda value: value in (None, 1, 3), "1 (grey), 3 (colour) or null (as the files)")
     },
+    "resnet_lab.data.Scenes": {
+        "objects": one_of("digits", "fashion_mnist", "cifar10"),
+        **dict.fromkeys(("count", "sizes"), LEAST_AND_GREATEST),
+        "scene_seed": NATURAL,
+    },
+    "resnet_lab.tasks": {
+        **dict.fromkeys(("hidden", "proposals", "detections", "sampled_anchors", "sampled_regions"), COUNT),
+        **dict.fromkeys(("shorter_side", "longest_side"), or_null(COUNT)),
+        "region_head": one_of("mlp", "rest"),
+        "anchor_sizes": Rule(lambda value: is_some(COUNT.allows, value), "a list of positive integers"),
+        "aspect_ratios": Rule(lambda value: is_some(POSITIVE.allows, value), "a list of numbers above 0"),
+    },
+    "resnet_lab.tasks.Segmentation": {"head": one_of("fcn", "deeplab")},
     "resnet_lab.schedule": {
         "milestones": Rule(are_milestones, "a list of positive iterations in order"),
         "gamma": Rule(lambda value: is_number(value, 0) and 0 < value <= 1, "a number in (0, 1]"),
@@ -155,6 +177,12 @@ def check_enough(images: int, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"holdout must be below the {left} training images, got {settings['holdout']}")
 
 
+def check_scenes(settings: Mapping[str, Any]) -> None:
+    check_enough(settings.get("train_images", 2000), settings)
+    if settings.get("sizes", [0])[-1] > settings.get("image_size", 96):
+        raise ValueError(f"sizes must not exceed image_size={settings['image_size']}, got {settings['sizes']}")
+
+
 def check_nesterov(settings: Mapping[str, Any]) -> None:
     if settings.get("nesterov") and (not settings.get("momentum") or settings.get("dampening")):
         raise ValueError("nesterov=true needs a momentum above 0 and no dampening; set optimizer.momentum=0.9")
@@ -169,6 +197,7 @@ def check_warmup(settings: Mapping[str, Any]) -> None:
 TOGETHER: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "resnet_lab.data.Digits": lambda settings: check_enough(DIGITS, settings),
     "resnet_lab.data.ImageNet": lambda settings: check_crops(**{k: settings[k] for k in CROPS if k in settings}),
+    "resnet_lab.data.Scenes": check_scenes,
     "resnet_lab.data.Synthetic": lambda settings: check_enough(settings.get("train_images", 512), settings),
     "resnet_lab.schedule.CosineWarmup": check_warmup,
     "torch.optim.SGD": check_nesterov,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_lab.checks import UserError
-from resnet_lab.config import trainer
+from resnet_lab.config import tasks, trainer
 from resnet_lab.config.values import (
     COUNT_OR_NULL,
     FACTORY,
@@ -59,6 +59,7 @@ def check_values(config: dict[str, Any], command: str) -> None:
         check_callbacks(config)
         check_schedule(config)
         check_iterations(config)
+        tasks.check_task(config)
         check_loggers(config.get("logger") or {})
     if command in ("train", "eval"):
         trainer.check_trainer(config["trainer"])

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from resnet_lab.config.compose import CONF
 from resnet_lab.config.ranges import SHAPES
 from resnet_lab.config.values import is_integer
+from resnet_lab.runs.identity import OF
 
 NAME = "smoke"
 ITERATIONS = 4
@@ -62,6 +63,9 @@ def shrink(cfg: DictConfig, given: list[str]) -> None:
         if is_integer(before, 1):
             put("schedule", scaled(raw(cfg.schedule), cfg.iterations / before))
             put("analyze_at", scaled(cfg.analyze_at and raw(cfg.analyze_at), cfg.iterations / before))
+        if str(cfg.weights).startswith(OF):  # of runs that are not there
+            put("weights", None)
+            put("task.frozen_norm", False)
         put("analyses", [shortened_training(entry) for entry in raw(cfg.analyses)])
         if is_integer(cfg.model.get("width"), 1):
             cfg.model.width = max(1, cfg.model.width // NARROWER)
@@ -93,7 +97,7 @@ def shrink_data(cfg: DictConfig, put: Callable[[str, Any], None]) -> None:
     if target in SHAPES or target == SYNTHETIC:
         put("data", made_in_memory(data))
     put("data.batch_size", BATCH)
-    if raw(cfg.data)["_target_"] == SYNTHETIC:
+    if "train_images" in cfg.data:
         put("data.train_images", TRAIN_IMAGES)
         put("data.test_images", TEST_IMAGES)
     else:

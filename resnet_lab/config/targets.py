@@ -10,6 +10,7 @@ from resnet_lab.checks import UserError
 MODULES = {
     "model": ("resnet_lab.models",),
     "data": ("resnet_lab.data",),
+    "task": ("resnet_lab.tasks",),
     "optimizer": ("torch.optim",),
     "schedule": ("resnet_lab.schedule", "torch.optim.lr_scheduler"),
     "trainer": ("pytorch_lightning.Trainer",),
@@ -20,7 +21,6 @@ MODULES = {
 }
 NAMED = ("callbacks", "logger")  # groups of blocks, each under a name of its own
 CHAINED = re.compile(r"schedule\.schedules\[\d+\]")
-BLOCKS = ("model", "data", "optimizer", "schedule", "trainer")
 
 
 def check_names(config: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from resnet_lab.data.batches import Batch, EvaluationBatches, Loader, View
 from resnet_lab.data.views import CenterCrop, MultiScale, TenCrop
 from resnet_lab.evaluation.stored import Subject
 from resnet_lab.models.torchvision_nets import fully_convolutional
-from resnet_lab.training.classifier import Tally, sum_over_processes
+from resnet_lab.tasks.classification import Tally
+from resnet_lab.tasks.module import sum_over_processes
 
 SMALLEST = 4  # pixels, below which there is nothing to see
 PAPER_CROP = 224  # pixels, to which the paper's shorter sides refer

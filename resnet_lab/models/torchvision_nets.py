@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
+from torchvision.models.vgg import cfgs, make_layers
 
 from resnet_lab.checks import check_choice, check_positive
 from resnet_lab.families import NORMS
@@ -15,27 +16,37 @@ from resnet_lab.models.auxiliary import WithAuxiliary
 from resnet_lab.models.initialization import he_initialization
 from resnet_lab.models.stems import check_stem
 
-VGG_DEPTHS = (11, 13, 16, 19)
+VGG_CONFIGURATIONS = {11: "A", 13: "B", 16: "D", 19: "E"}
+WIDTH, LINEAR = 64, 4096  # of VGG's first and of its linear layers
 
 
 def vgg(
-    depth: int, batch_norm: bool = False, in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet"
+    depth: int,
+    batch_norm: bool = False,
+    in_channels: int = 3,
+    num_classes: int = 1000,
+    stem: str = "imagenet",
+    width: int = 64,
 ) -> nn.Module:
     """VGG-11, 13, 16 or 19 (Simonyan and Zisserman, 2014), (N, in_channels, H, W) to (N, num_classes) logits.
 
     `stem=cifar` leaves the convolutions as they are, rounds odd sizes up where it pools, and averages to 1x1
-    instead of 7x7 before the linear layers.
+    instead of 7x7 before the linear layers. `width` is the number of channels of the first convolution, 64 in the
+    original; all other layers are wider or narrower with it.
 
     Raises:
         ValueError: the depth or the stem is unknown, or a size is not a positive integer.
     """
     check_positive(depth=depth)
-    if depth not in VGG_DEPTHS:
-        raise ValueError(f"depth must be one of {', '.join(map(str, VGG_DEPTHS))}, got {depth!r}")
+    if depth not in VGG_CONFIGURATIONS:
+        raise ValueError(f"depth must be one of {', '.join(map(str, VGG_CONFIGURATIONS))}, got {depth!r}")
     check_switch("batch_norm", batch_norm)
     check_stem_and_sizes(stem, in_channels, num_classes)
+    check_positive(width=width)
     net: Any = getattr(models, f"vgg{depth}{'_bn' if batch_norm else ''}")(num_classes=num_classes)
-    net.features[0] = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1)
+    if width != WIDTH:
+        net = of_width(width, depth, batch_norm, num_classes)
+    net.features[0] = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
     # torchvision's initialization
     nn.init.kaiming_normal_(net.features[0].weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(net.features[0].bias)
@@ -44,8 +55,21 @@ def vgg(
             if isinstance(layer, nn.MaxPool2d):
                 layer.ceil_mode = True
         net.avgpool = nn.AdaptiveAvgPool2d(1)
-        net.classifier[0] = nn.Linear(512, 4096)
+        net.classifier[0] = nn.Linear(8 * width, LINEAR * width // WIDTH)
     return net  # type: ignore[no-any-return]
+
+
+def of_width(width: int, depth: int, batch_norm: bool, num_classes: int) -> Any:
+    """torchvision's VGG with `width` / 64 as many channels in all layers, initialized alike."""
+    layers = [each if each == "M" else each * width // WIDTH for each in cfgs[VGG_CONFIGURATIONS[depth]]]
+    net: Any = models.VGG(make_layers(layers, batch_norm), num_classes)
+    hidden = LINEAR * width // WIDTH
+    sizes = {0: (8 * width * 49, hidden), 3: (hidden, hidden), 6: (hidden, num_classes)}
+    for place, (inputs, outputs) in sizes.items():
+        net.classifier[place] = nn.Linear(inputs, outputs)
+        nn.init.normal_(net.classifier[place].weight, 0, 0.01)
+        nn.init.zeros_(net.classifier[place].bias)
+    return net
 
 
 def alexnet(in_channels: int = 3, num_classes: int = 1000, stem: str = "imagenet") -> nn.Module:

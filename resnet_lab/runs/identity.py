@@ -8,6 +8,8 @@ from typing import Any
 
 from resnet_lab.runs.jobs import job_of
 
+OF = "of:"  # before the name of an experiment whose run of the same net and seed gives the first weights
+
 # Where and how a run is executed; everything else identifies it.
 DERIVED = {"hydra", "run_name", "run_dir"}  # from the identity, so not part of it
 EXECUTION = {
@@ -35,6 +37,7 @@ EXECUTION = {
 # identity: names stay, and earlier runs are still skipped, resumed and pooled.
 LATER: dict[str, dict[str, Any]] = {
     "resnet_lab.models.googlenet": {"norm": "batch"},
+    "resnet_lab.models.vgg": {"width": 64},
     "resnet_lab.models.resnet_cifar": {
         "norm": "batch",
         "activation": "relu",
@@ -43,6 +46,7 @@ LATER: dict[str, dict[str, Any]] = {
     },
 }
 LATER_KEYS: dict[str, Any] = {
+    "task": {"_target_": "resnet_lab.tasks.Classification"},
     "weights_sha256": None,
     "weights_head": "keep",
     "freeze": [],
@@ -67,10 +71,24 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
             kept[block] = {k: v for k, v in kept[block].items() if k not in EXECUTION[block]}
     if isinstance(kept.get("data"), dict):
         kept["data"] = identity_of_data(kept["data"], config["data"].get("root"))
+    if is_of_experiment(config):
+        # each seed has weights of its own, which all come from the same recipe
+        kept["weights"] = config["weights"]
+        kept.pop("weights_sha256", None)
     if isinstance(kept.get("model"), dict):
         later = later_settings(kept["model"])
         kept["model"] = {k: v for k, v in kept["model"].items() if k not in later or v != later[k]}
     return kept
+
+
+def is_of_experiment(config: dict[str, Any]) -> bool:
+    return str(config.get("weights")).startswith(OF)
+
+
+def of_seed(config: dict[str, Any]) -> dict[str, Any]:
+    """What tells a run from those of other seeds."""
+    weights = {"weights_sha256": config.get("weights_sha256")} if is_of_experiment(config) else {}
+    return {"seed": config.get("seed")} | weights
 
 
 def is_later(key: str, value: Any) -> bool:
@@ -94,13 +112,13 @@ def identity_of_data(data: dict[str, Any], root: Any) -> dict[str, Any]:
 
 def run_differences(before: dict[str, Any], config: dict[str, Any]) -> list[str]:
     """Differences between two configs that make them different runs."""
-    old, new = (identity(c) | {"seed": c.get("seed")} for c in (before, config))
+    old, new = (identity(c) | of_seed(c) for c in (before, config))
     return differences(old, new)
 
 
 def hash_of_run(config: dict[str, Any]) -> str:
     """Hash of the run's identity, including the seed."""
-    return hash_of(identity(config) | {"seed": config.get("seed")})
+    return hash_of(identity(config) | of_seed(config))
 
 
 def differences(before: Any, after: Any, name: str = "") -> list[str]:

@@ -19,5 +19,5 @@ HARMLESS = (
 def silence() -> None:
     for pattern in HARMLESS:
         warnings.filterwarnings("ignore", pattern)
-    for library in ("pytorch_lightning", "lightning_fabric"):
+    for library in ("pytorch_lightning", "lightning_fabric", "faster_coco_eval"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -18,7 +18,7 @@ from resnet_lab.data.streams import seed_of
 from resnet_lab.runs.directory import Run, chained
 from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.signals import Interrupted, handle_signals, leave
-from resnet_lab.training.classifier import Classifier
+from resnet_lab.tasks.module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class Stop(Pause):
         handle_signals(self._receive)
 
     def on_validation_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, module: Classifier, outputs: Any, batch: Any, number: int, loader: int = 0
+        self, trainer: Trainer, module: TaskModule, outputs: Any, batch: Any, number: int, loader: int = 0
     ) -> None:
         if trainer.state.fn == "fit" and self._asked_in(trainer, trainer.val_dataloaders, number):
             module.undo_evaluation()
@@ -259,9 +259,9 @@ class Curves(Callback):
         self.images_per_second = state.get("images_per_second", 0.0)
         self.lr = state.get("lr", 0.0)
 
-    def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, module: TaskModule) -> None:  # type: ignore[override]
         self.since = time.perf_counter()
-        self.images_before = int(module.tally("train").images)  # a resumed run may be within an interval
+        self.images_before = int(module.measure("train").images)  # a resumed run may be within an interval
         self._check(trainer)
         for logger in trainer.loggers:
             if not isinstance(logger, TensorBoardLogger):
@@ -276,11 +276,11 @@ class Curves(Callback):
         # at the evaluation the schedule will already have set the next iteration's rate
         self.lr = trainer.optimizers[0].param_groups[0]["lr"]
 
-    def on_validation_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_validation_start(self, trainer: Trainer, module: TaskModule) -> None:  # type: ignore[override]
         if trainer.state.fn != "fit":
             return
         # reading the count waits for the device, so that the clock is read when the work is done
-        images = (int(module.tally("train").images) - self.images_before) * trainer.world_size
+        images = (int(module.measure("train").images) - self.images_before) * trainer.world_size
         self.images_before = 0
         if images:  # none where an evaluation is repeated, which keeps the speed measured before it
             self.images_per_second = images / (time.perf_counter() - self.since)

@@ -22,21 +22,25 @@ from torch import nn
 
 from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
+from resnet_lab.config.tasks import CLASSIFICATION, name_of
 from resnet_lab.data import ImageData
 from resnet_lab.models.activation_checkpointing import checkpoint_blocks
+from resnet_lab.models.backbone import backbone_of, counted_of
 from resnet_lab.models.count import count_multiply_adds, count_parameters
 from resnet_lab.runs.changes import history
 from resnet_lab.runs.directory import Run, previous
 from resnet_lab.runs.processes import CORES, devices, rank, started_outside
 from resnet_lab.runs.provenance import provenance
 from resnet_lab.runs.swept import title
+from resnet_lab.tasks.module import TaskModule
+from resnet_lab.tasks.task import Task
 from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
-from resnet_lab.training.classifier import Classifier
 from resnet_lab.training.header import header
 from resnet_lab.training.hyperparameters import hyperparameters
 from resnet_lab.training.kept import KeepWeights
 from resnet_lab.training.kernels import kernels
+from resnet_lab.training.pictures import Found
 from resnet_lab.training.watching import Watch
 from resnet_lab.weights.start import freeze, start_from
 
@@ -44,6 +48,8 @@ log = logging.getLogger(__name__)
 
 # the keys that a checkpoint must have for a run to resume from it
 RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step")
+
+TESTED = ("test_error", "test_loss")  # the first stands for itself in a record, the second in none
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 PROFILE = "profile"  # in the names of their files
@@ -56,13 +62,13 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     began = run.record() if step else {}
     set_threads(config, began.get("threads"))
     seed_everything(config["seed"], verbose=False)
-    data, classifier = build_all(config)
-    facts: dict[str, Any] = net_facts(classifier.net, data)
-    facts |= {} if checkpoint else start_from(classifier.net, config)
+    data, module = build_all(config)
+    facts: dict[str, Any] = net_facts(module.net, data)
+    facts |= {} if checkpoint else start_from(module.net, config)
     log.info("reading the images of %s", type(data).__name__)
     data.prepare()
     trainer = build_trainer(run, config, data, step)
-    check_smallest_part(classifier.net, data, trainer.world_size)
+    check_smallest_part(module.net, data, trainer.world_size)
     if trainer.is_global_zero:
         facts |= provenance() | conditions(config, trainer) | {"data": data_facts(data)}
         accept = config["runtime"].get("accept_changes", False)
@@ -72,8 +78,8 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         say(header(run, config, facts, data.iterations_per_epoch, checkpoint, step))
     if not config["iterations"]:
         return {"iterations": 0}
-    fit(trainer, classifier, data, checkpoint)
-    trainer.test(classifier, data, verbose=False)
+    fit(trainer, module, data, checkpoint)
+    trainer.test(module, data, verbose=False)
     say([f"profile: {path}" for path in sorted(run.directory.glob(f"*-{PROFILE}*.txt"))])
     for logger in trainer.loggers:
         getattr(logger, "finish", lambda: None)()  # such as have a service to wait for
@@ -83,14 +89,14 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     return final_facts(run, config, trainer) | ({"unreadable": unreadable} if unreadable else {})
 
 
-def fit(trainer: Trainer, classifier: Classifier, data: ImageData, checkpoint: Path | None) -> None:
+def fit(trainer: Trainer, module: TaskModule, data: ImageData, checkpoint: Path | None) -> None:
     """Train, from the checkpoint if there is one.
 
     Raises:
         UserError: the Trainer does not take its settings, or the checkpoint has no state of this run.
     """
     try:
-        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -116,7 +122,7 @@ def has_begun(trainer: Trainer) -> bool:
 
 def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None:
     """Refuse a last batch of an epoch that leaves a process one image, if the net cannot be trained on one."""
-    size = len(data.train_images().labels)
+    size, net = len(data.train_images().labels), backbone_of(net)
     if data.batch_size > size:
         log.warning("data.batch_size=%d is more than the %d training images", data.batch_size, size)
     last = size % data.batch_size or data.batch_size
@@ -158,10 +164,10 @@ def set_threads(config: dict[str, Any], before: int | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning would choose another number
 
 
-def build_all(config: dict[str, Any]) -> tuple[ImageData, Classifier]:
+def build_all(config: dict[str, Any]) -> tuple[ImageData, TaskModule]:
     """Build the data, not yet read, and the network in its LightningModule."""
     data, net = build_net(config)
-    return data, build_classifier(config, data, net)
+    return data, build_module(config, data, net)
 
 
 def build_net(config: dict[str, Any]) -> tuple[ImageData, nn.Module]:
@@ -174,17 +180,33 @@ def build_net(config: dict[str, Any]) -> tuple[ImageData, nn.Module]:
         checkpoint_blocks(net)
     if config["runtime"]["channels_last"]:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return data, net
+    task = task_of(config)
+    if task.name not in data.tasks:
+        raise UserError(
+            f"task={task.name} does not go with {type(data).__name__}, which has the annotations for "
+            f"{' and '.join(data.tasks)}"
+        )
+    return data, task.network(net, data)
 
 
-def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) -> Classifier:
+def task_of(config: dict[str, Any]) -> Task:
+    """The task of a config, classification where it names none.
+
+    Raises:
+        UserError: there is no such task, or it does not accept its settings.
+    """
+    task: Task = build("task", config.get("task") or {"_target_": "resnet_lab.tasks.Classification"})
+    return task
+
+
+def build_module(config: dict[str, Any], data: ImageData, net: nn.Module) -> TaskModule:
     """Build the LightningModule of a network, with optimizer and schedule, compiled if the config says so."""
-    freeze(net, config.get("freeze", ()))
+    freeze(backbone_of(net), config.get("freeze", ()))
     optimizer = build("optimizer", config["optimizer"])
     schedule = build("schedule", config["schedule"])
     recipe = {key: config[key] for key in ("label_smoothing", "mixup", "seed") if key in config}
-    classifier = Classifier(net, optimizer, schedule, data.num_classes, **recipe)
-    classifier.configure_optimizers()  # once here, so that wrong settings fail before the images are read
+    module = task_of(config).module(net, optimizer, schedule, data, **recipe)
+    module.configure_optimizers()  # once here, so that wrong settings fail before the images are read
     if config["model"].get("stem") == "imagenet" and data.image_size <= SMALL:
         log.warning(
             "model.stem=imagenet leaves almost nothing of images of %d pixels; model.stem=cifar is for these",
@@ -192,12 +214,12 @@ def build_classifier(config: dict[str, Any], data: ImageData, net: nn.Module) ->
         )
     if config["runtime"]["compile"]:
         net.compile()
-    return classifier
+    return module
 
 
 def net_facts(net: nn.Module, data: ImageData) -> dict[str, Any]:
     shape = (data.in_channels, data.image_size, data.image_size)
-    return {"parameters": count_parameters(net), "multiply_adds": count_multiply_adds(net, shape)}
+    return {"parameters": count_parameters(net), "multiply_adds": count_multiply_adds(counted_of(net), shape)}
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:
@@ -244,6 +266,7 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
         Reseed(config["seed"]),
         *build_callbacks(config),
         Curves(run, config, hyperparameters(config)),
+        *([Found(run)] if name_of(config) != CLASSIFICATION else []),
         *([] if rank() else [Watch(run, config, images)]),
         KeepWeights(run, config),  # before a checkpoint or a stop, so that none is missed
         Stop(checkpoints),
@@ -325,7 +348,7 @@ def final_facts(run: Run, config: dict[str, Any], trainer: Trainer) -> dict[str,
         **({"train_error_clean": tested["train_clean_error"]} if "train_clean_error" in tested else {}),
         "val_error": last["val_error"],
         "test_error": tested["test_error"],
-        **({"test_error_top5": tested["test_error_top5"]} if "test_error_top5" in tested else {}),
+        **{name: value for name, value in tested.items() if name.startswith("test_") and name not in TESTED},
         "train_loss": last["train_loss"],
         "images_per_second": statistics.median(float(row["images_per_second"]) for row in rows),
     }

@@ -6,13 +6,12 @@ import time
 from collections import deque
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from resnet_lab.runs.bar import Bar
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.progress import Display, Progress, ProgressFile
-from resnet_lab.training.classifier import Classifier
+from resnet_lab.tasks.module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +96,11 @@ class Watch(Callback):
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self.pace.go_on(time.monotonic())
 
-    def on_train_batch_end(self, trainer: Trainer, module: Classifier, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, module: TaskModule, *_: Any) -> None:  # type: ignore[override]
         if time.monotonic() < self.due:
             return
         self.iteration = trainer.global_step
-        self.train_error = error_so_far(module)
+        self.train_error = module.measure("train").error_so_far()
         self.pace.note(self.iteration, time.monotonic())
         self._show()
 
@@ -154,10 +153,3 @@ class Watch(Callback):
         speed = None if each is None else self.images / each
         left = self.pace.seconds_left(self.iterations - self.iteration)
         return Progress(self.iteration, self.iterations, self.train_error, self.val_error, speed, left, doing)
-
-
-def error_so_far(module: Classifier) -> float | None:
-    """The training error in percent since the last evaluation."""
-    tally = module.tally("train")
-    images, wrong = torch.stack([tally.images, tally.wrong]).tolist()
-    return 100 * wrong / images if images else None

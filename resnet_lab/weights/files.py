@@ -13,6 +13,7 @@ from torchvision.models import VGG, AlexNet, GoogLeNet
 
 from resnet_lab.checks import UserError, check_choice, library
 from resnet_lab.files import check_not_packed, write_atomically
+from resnet_lab.models.backbone import OnBackbone
 from resnet_lab.models.structure import heads
 from resnet_lab.runs.sealed import unsealed
 from resnet_lab.weights.names import (
@@ -80,7 +81,8 @@ def export_weights(
     published nets do and as `load_weights` expects; `padding="end"` leaves them as they are. `safetensors` has the
     net's own names. `onnx` is the net in evaluation mode, from `images` (N, *shape), float32, to `logits` (N,
     num_classes) for any N; it needs `shape`, an image's (C, H, W), and is written only if ONNX Runtime reproduces
-    the net's logits on random images.
+    the net's logits on random images. The network of a task other than classification is written as a state dict
+    under its own names, which are torchvision's for a detector.
 
     Raises:
         UserError: the file exists or cannot be written, a library is missing, the net cannot be written in this
@@ -90,13 +92,17 @@ def export_weights(
     check_choice("format", format, FORMATS)
     check_choice("padding", padding, PADDINGS)
     check_output(path, format)
+    if of_task := isinstance(net, OnBackbone):
+        net = net.exported
+        if format == "onnx":
+            raise UserError("format=onnx is for nets that classify; choose torchvision or safetensors")
     if format == "onnx":
         content = onnx_content(net, shape)
     elif format == "safetensors":
         content = library("safetensors.torch", format).save(cpu_weights(net), {"format": "pt"})
     else:
         buffer = io.BytesIO()
-        torch.save(torchvision_weights(net, padding), buffer)
+        torch.save(cpu_weights(net) if of_task else torchvision_weights(net, padding), buffer)
         content = buffer.getvalue()
     write(path, content)
 

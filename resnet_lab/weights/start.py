@@ -6,13 +6,16 @@ from typing import Any
 from torch import nn
 
 from resnet_lab.checks import UserError, hint
+from resnet_lab.models.backbone import backbone_of
 from resnet_lab.models.structure import has_weights
 from resnet_lab.runs.first_weights import NEW, checked_file
 from resnet_lab.weights.files import load_weights
 
 
 def start_from(net: nn.Module, config: dict[str, Any]) -> dict[str, Any]:
-    """Load the weights that the frozen config names, if any; return the fact for the record.
+    """Load the weights that the frozen config names, if any, into the net, or the backbone of a task's network.
+
+    Returns the fact for the record.
 
     Raises:
         UserError: they do not exist, do not match the config's checksum, or do not fit the net.
@@ -20,7 +23,7 @@ def start_from(net: nn.Module, config: dict[str, Any]) -> dict[str, Any]:
     if config.get("weights") is None:
         return {}
     path = checked_file(config)
-    note = load_weights(net, path, new_head=config["weights_head"] == NEW)
+    note = load_weights(backbone_of(net), path, new_head=config["weights_head"] == NEW)
     return {"weights": {"file": str(path), "sha256": config["weights_sha256"], "note": note}}
 
 

@@ -1,7 +1,8 @@
-"""The LightningModule: cross-entropy, exact errors, learning rate; independent of architecture and dataset."""
+"""What the LightningModules of all tasks share: optimizer, schedule, curves, exact resumption, finite losses."""
 
 import math
 import sys
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,88 +10,77 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from resnet_lab.checks import UserError
+from resnet_lab.data.annotations import Annotation
 from resnet_lab.data.batches import Batch
-from resnet_lab.data.mixing import Mixup
-from resnet_lab.models.auxiliary import WithAuxiliary
 from resnet_lab.schedule import MultiStepWarmup, Plateau
 
 CHECK_EVERY = 50  # iterations between checks that the loss is finite, each of which waits for the device
+PARTS = ("train", "val", "test", "train_clean")
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeSchedule = Callable[[Optimizer], LRScheduler]
+Reduce = Callable[[Tensor], Tensor]  # the sum of a tensor over the processes
 
 
-class Tally(nn.Module):
-    """Sums over images, on the device: their number, how many are wrong, and their loss."""
+class Measure(nn.Module):
+    """Sums over images, kept on the device and in checkpoints, and what follows from them.
+
+    A measure has an `error` in percent, 0 for a perfect net, and most have a mean `loss`.
+    """
 
     images: Tensor
-    wrong: Tensor
-    wrong_top5: Tensor
-    loss: Tensor
 
-    def __init__(self, top5: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.top5 = top5
-        for name in ("images", "wrong", "wrong_top5"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
-        self.register_buffer("loss", torch.zeros((), dtype=torch.float64))
-
-    def _apply(self, *how: Any, **more: Any) -> "Tally":
-        super()._apply(*how, **more)  # type: ignore[no-untyped-call]
-        self.loss = self.loss.double()  # in any precision of the network
-        return self
-
-    @torch.no_grad()
-    def add(self, logits: Tensor, labels: Tensor, mean_loss: Tensor) -> Tensor:
-        """Count a batch of logits (N, classes); return the number of wrong ones."""
-        wrong = (logits.argmax(1) != labels).sum()
-        self.images += len(labels)
-        self.wrong += wrong
-        self.loss += mean_loss.double() * len(labels)
-        if self.top5:
-            self.wrong_top5 += len(labels) - (logits.topk(5).indices == labels[:, None]).sum()
-        return wrong
+        self.register_buffer("images", torch.zeros((), dtype=torch.int64))
 
     def reset(self) -> None:
         for buffer in self.buffers():
             buffer.zero_()
 
-    def compute_and_reset(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Compute mean loss and errors in percent over all processes' images, and reset the sums.
+    def error_so_far(self) -> float | None:
+        """The error over the images of this process since the last reset; None where it is not known."""
+        return None
+
+    @abstractmethod
+    def compute_and_reset(self, reduce: Reduce) -> dict[str, float]:
+        """Compute over all processes' images, and reset the sums.
 
         `reduce` sums a tensor over the processes.
 
         Raises:
             UserError: no image was counted.
         """
-        sums = torch.stack([self.images, self.wrong, self.wrong_top5]).double()
-        images, wrong, wrong_top5, loss = reduce(torch.cat([sums, self.loss[None]])).tolist()
-        self.reset()
+
+    def counted(self, images: float) -> float:
         if not images:
             raise UserError("none of the images can be read")
-        means = {"loss": loss / images, "error": 100 * wrong / images}
-        return means | ({"error_top5": 100 * wrong_top5 / images} if self.top5 else {})
+        return images
 
 
-def losses(
-    output: Any, labels: Tensor, targets: Tensor | None = None, smoothing: float = 0.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The logits, their mean cross-entropy, and the loss to train on.
+class Counts(Measure):
+    """How many are wrong, and their mean loss."""
 
-    The latter includes the auxiliary ones; it is taken against `targets` (N, classes) in place of the labels, and
-    with smoothed ones, where these are given.
-    """
-    logits, auxiliary = (output.logits, output.auxiliary) if isinstance(output, WithAuxiliary) else (output, ())
-    loss = F.cross_entropy(logits, labels)
-    goal = labels if targets is None else targets
-    plain = targets is None and not smoothing
-    trained_on = loss if plain else F.cross_entropy(logits, goal, label_smoothing=smoothing)
-    if auxiliary:
-        others = sum(F.cross_entropy(each, goal, label_smoothing=smoothing) for each in auxiliary)
-        trained_on = trained_on + output.weight * others
-    return logits, loss, trained_on
+    wrong: Tensor
+    loss: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("wrong", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("loss", torch.zeros((), dtype=torch.float64))
+
+    def _apply(self, *how: Any, **more: Any) -> "Counts":
+        super()._apply(*how, **more)  # type: ignore[no-untyped-call]
+        self.loss = self.loss.double()  # in any precision of the network
+        return self
+
+    def error_so_far(self) -> float | None:
+        images, wrong = torch.stack([self.images, self.wrong]).tolist()
+        return 100 * wrong / images if images else None
 
 
 def sum_over_processes(trainer: Trainer, tensor: Tensor) -> Tensor:
@@ -100,19 +90,15 @@ def sum_over_processes(trainer: Trainer, tensor: Tensor) -> Tensor:
     return total
 
 
-class Classifier(LightningModule):
-    """A network trained on single-label images.
+class TaskModule(LightningModule):
+    """A network trained for a task.
 
     Args:
-        net: from (N, C, H, W) images to (N, num_classes) logits; in training also `WithAuxiliary`, whose auxiliary
-            losses are trained on and not logged.
+        net: what is trained.
         optimizer: makes the optimizer from the parameters.
         schedule: makes the schedule from the optimizer; it steps once per iteration, a Plateau once per
             evaluation.
-        num_classes: with more than five, the top-5 error is counted as well.
-        label_smoothing: part of each target that is spread over all classes (arXiv:1512.00567).
-        mixup: parameter of the Beta distribution that pairs of images are mixed by (arXiv:1710.09412); 0 for none.
-        seed: of what is drawn for that.
+        measures: makes the measure of each part: train, val, test and train_clean.
 
     Each evaluation logs train/* (over the iterations since the last one, augmented, while the weights change, as
     the paper plots it) and val/*; a test logs test/* and train_clean/*.
@@ -121,25 +107,31 @@ class Classifier(LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        schedule: Callable[[Optimizer], LRScheduler],
-        num_classes: int,
-        label_smoothing: float = 0.0,
-        mixup: float = 0.0,
-        seed: int = 0,
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
+        measures: Callable[[str], Measure],
     ) -> None:
         super().__init__()
         self.net = net
-        self.label_smoothing = label_smoothing
-        self.mix = Mixup(mixup, num_classes, seed) if mixup else None
         self.diverged_at: Tensor
         self.make_optimizer, self.make_schedule = optimizer, schedule
-        top5 = num_classes > 5
         self.register_buffer("diverged_at", torch.tensor(-1), persistent=False)
         self._recent_lr: deque[tuple[int, float]] = deque(maxlen=CHECK_EVERY)  # iteration, rate
         self._own_statistics: list[tuple[Tensor, Tensor]] = []
-        for name in ("train", "val", "test", "train_clean"):
-            self.add_module(f"{name}_tally", Tally(top5))
+        for name in PARTS:
+            self.add_module(f"{name}_tally", measures(name))
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Count a training batch; return its mean loss, and the loss to train on."""
+
+    @abstractmethod
+    def evaluate(self, name: str, batch: Batch) -> None:
+        """Count a batch of an evaluation in the measure of that part."""
+
+    def found(self, images: Any) -> list[Annotation]:
+        """What the net, in evaluation mode, finds in normalized images; only for tasks with annotations."""
+        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Any:
         return self.net(images)
@@ -155,12 +147,7 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **how}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, targets = (batch.images, None) if self.mix is None else self.mix(batch)
-        logits, loss, trained_on = losses(self(images), batch.labels, targets, self.label_smoothing)
-        wrong = self.tally("train").add(logits, batch.labels, loss)
-        schedule = self.lr_schedulers()
-        if isinstance(schedule, MultiStepWarmup) and schedule.warming:
-            self._observe(schedule, wrong, batch)
+        loss, trained_on = self.losses(batch)
         self._watch(loss)
         return trained_on * batch.weight
 
@@ -218,24 +205,23 @@ class Classifier(LightningModule):
 
     def undo_evaluation(self) -> None:
         """Restore the state before the evaluation that is under way."""
-        self.tally("val").reset()
+        self.measure("val").reset()
         for buffer, own in self._own_statistics:
             buffer.copy_(own)
 
-    def tally(self, name: str) -> Tally:
-        tally = getattr(self, f"{name}_tally")
-        assert isinstance(tally, Tally)
-        return tally
+    def measure(self, name: str) -> Measure:
+        """That of a part: train, val, test or train_clean."""
+        measure = getattr(self, f"{name}_tally")
+        assert isinstance(measure, Measure)
+        return measure
 
     def _evaluate(self, name: str, batch: Batch) -> None:
-        if not len(batch.labels):  # none of its images could be read
-            return
-        logits = self(batch.images)
-        self.tally(name).add(logits, batch.labels, F.cross_entropy(logits, batch.labels))
+        if len(batch.labels):  # else none of its images could be read
+            self.evaluate(name, batch)
 
     def _log(self, name: str) -> None:
-        means = self.tally(name).compute_and_reset(self._sum_over_processes)
-        if not math.isfinite(means["loss"]):
+        means = self.measure(name).compute_and_reset(self._sum_over_processes)
+        if not math.isfinite(means.get("loss", 0)):
             raise UserError(
                 f"the {name} loss is not finite after iteration {self.global_step}; try a smaller optimizer.lr"
             )
@@ -243,10 +229,13 @@ class Classifier(LightningModule):
             value = torch.tensor(mean, dtype=torch.float64)
             self.log(f"{name}/{key}", value, logger=False, sync_dist=True)
 
-    def _observe(self, schedule: MultiStepWarmup, wrong: Tensor, batch: Batch) -> None:
-        counts = torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])
-        all_wrong, all_images = self._sum_over_processes(counts.double())
-        schedule.observe(100 * all_wrong / all_images)
+    def _observe(self, wrong: Tensor, counted: int) -> None:
+        """Tell a schedule that is warming up how many were wrong, over all processes."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, MultiStepWarmup) and schedule.warming:
+            counts = torch.stack([wrong, torch.full_like(wrong, counted)])
+            all_wrong, all_counted = self._sum_over_processes(counts.double())
+            schedule.observe(100 * all_wrong / all_counted)
 
     def _sum_over_processes(self, tensor: Tensor) -> Tensor:
         return sum_over_processes(self.trainer, tensor)

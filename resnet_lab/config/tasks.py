@@ -1,0 +1,56 @@
+"""What goes with a task, and what does not. Imports no torch."""
+
+import importlib.util
+from typing import Any
+
+from resnet_lab.checks import UserError
+
+CLASSIFICATION = "classification"
+OURS = "resnet_lab.data."
+# What a dataset is annotated for, where that is not classes alone.
+ANNOTATED: dict[str, tuple[str, ...]] = {
+    "resnet_lab.data.COCO": ("detection",),
+    "resnet_lab.data.VOC": ("detection", "segmentation"),
+    "resnet_lab.data.Scenes": (CLASSIFICATION, "detection", "localization", "segmentation"),
+}
+PARTNERS = {"localization": "data=scenes 'data.count=[1,1]'"}
+
+
+def name_of(config: dict[str, Any]) -> str:
+    """The name of a config's task, as in `task=detection`; older configs have no such block."""
+    target = (config.get("task") or {}).get("_target_", CLASSIFICATION)
+    return str(target).rpartition(".")[2].lower()
+
+
+def check_task(config: dict[str, Any]) -> None:
+    """Refuse data without the task's annotations, and settings that it does not know.
+
+    Raises:
+        UserError: there is one.
+    """
+    task, data = name_of(config), config["data"]
+    target = str(data.get("_target_"))
+    fitting = ANNOTATED.get(target, (CLASSIFICATION,))
+    several = task == "localization" and data.get("count") not in (None, [1, 1])
+    if target.startswith(OURS) and (task not in fitting or several):
+        partner = PARTNERS.get(task, "data=scenes")
+        raise UserError(f"task={task} does not go with data of {target.rpartition('.')[2]}; choose {partner}")
+    if task != CLASSIFICATION:
+        check_other(task, config)
+
+
+def check_classifies(config: dict[str, Any], what: str) -> None:
+    """Raise UserError unless the task of a run's config is classification."""
+    if (task := name_of(config)) != CLASSIFICATION:
+        raise UserError(f"{what} for task=classification, and this run has task={task}")
+
+
+def check_other(task: str, config: dict[str, Any]) -> None:
+    """Refuse what is for classification alone, and measures whose package is not installed."""
+    for key, value in {"label_smoothing": 0.0, "mixup": 0.0, "analyses": [], "job": "train"}.items():
+        if config[key] != value:
+            raise UserError(f"{key}={config[key]} is for task=classification, got task={task}; leave it out")
+    if config["task"].get("frozen_norm") and config["weights"] is None:
+        raise UserError("task.frozen_norm=true leaves batch normalization as in given weights; set weights=FILE")
+    if task == "detection" and importlib.util.find_spec("faster_coco_eval") is None:
+        raise UserError("task=detection needs faster-coco-eval: pip install 'resnet-lab[detection]'")
