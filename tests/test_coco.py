@@ -15,9 +15,10 @@ from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
 from resnet_lab.checks import UserError
+from resnet_lab.data import COCO
 from resnet_lab.data.batches import Batch, Request
-from resnet_lab.data.coco import COCO
 
+Refuse = Callable[..., str]
 CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}]
 SIZES = {9: (60, 40), 4: (44, 52), 7: (50, 50), 139: (48, 56), 285: (40, 60)}
 # by image: category, bbox, iscrowd
@@ -268,3 +269,21 @@ def test_a_training_without_any_object_is_refused(root: Path) -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         COCO(root="nowhere", **settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data.train=[..]"], "data: train must have parts that are a folder of images under root"),
+        (["data.test=[train2014]"], "data: train2014 is in train and test"),
+        (["data.num_classes=0"], "data.num_classes must be "),
+        (["data.mean=[0.5]"], "data.mean must be per_channel or a list of three numbers"),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(main: Refuse, words: list[str], said: str) -> None:
+    assert said in main("train", "data=coco", *words)
+
+
+def test_the_config_is_the_papers(composed: Any) -> None:
+    settings = composed("data=coco")["data"]
+    assert COCO(**{k: v for k, v in settings.items() if k != "_target_"}).parts == (["train2014"], ["val2014"])

@@ -32,6 +32,8 @@ WRONG: dict[str, dict[str, Any]] = {
     },
     "resnet_lab.data.MNIST": {"max_images": 0},
     "resnet_lab.data.ImageFolder": {"in_channels": 2, "max_pixels": 0},
+    "resnet_lab.data.VOC": {"mean": "per_pixel", "train": [], "test": ["2007"], "annotations": "all"},
+    "resnet_lab.data.COCO": {"mean": "per_pixel", "train": "train2014", "test": ["a/b"], "num_classes": 0},
     "resnet_lab.data.ImageNet": {
         **dict.fromkeys(("prefetch", "statistics_images", "max_pixels", "num_classes"), 0),
         "colour": -1,

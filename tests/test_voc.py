@@ -12,10 +12,12 @@ from torchvision.datasets import VOCDetection, VOCSegmentation
 from torchvision.transforms.functional import pil_to_tensor
 
 from resnet_lab.checks import UserError
+from resnet_lab.data import VOC
 from resnet_lab.data.annotations import UNKNOWN
 from resnet_lab.data.batches import Batch, Request
-from resnet_lab.data.voc import CLASSES, VOC
+from resnet_lab.data.voc import CLASSES
 
+Refuse = Callable[..., str]
 # name: (width, height), objects as (class, xmin, ymin, xmax, ymax, difficult)
 IMAGES: dict[str, tuple[tuple[int, int], list[tuple[Any, ...]]]] = {
     "000001": ((60, 40), [("dog", 1, 1, 60, 40, 0), ("cat", 11, 6, 30, 25, 0)]),
@@ -359,3 +361,25 @@ WRONG = [
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VOC(root="nowhere", **{"train": ["2007-trainval"], "test": ["2007-test"]} | settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data=voc", "data.train=[2007-all]"], "data: train must have parts that are a year"),
+        (["data=voc", "data.test=[2012-trainval]"], "data: 2012-trainval is in train and test"),
+        (["data=voc", "data.annotations=both"], "data: annotations must be one of boxes, masks"),
+        (["data=voc_segmentation", "data.mean=per_pixel"], "data.mean must be per_channel or a list of three"),
+        (["data=voc", "data.std=[1,1]"], "data.std must be null or a list of three numbers above 0"),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(main: Refuse, words: list[str], said: str) -> None:
+    assert said in main("train", *words)
+
+
+def test_there_is_a_config_for_boxes_and_one_for_masks(composed: Any) -> None:
+    boxes, of_masks = (composed(f"data={name}")["data"] for name in ("voc", "voc_segmentation"))
+    assert (boxes["annotations"], of_masks["annotations"]) == ("boxes", "masks")
+    assert boxes["train"] == ["2007-trainval", "2012-trainval"]
+    settings = {k: v for k, v in of_masks.items() if k != "_target_"}
+    assert VOC(**settings).parts == (["2012-train"], ["2012-val"])

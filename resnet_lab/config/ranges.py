@@ -10,6 +10,7 @@ from typing import Any
 
 from resnet_lab.config.values import COUNT, NOT_NEGATIVE, Rule, check, is_integer, is_number, one_of, or_null
 from resnet_lab.crops import check_crops
+from resnet_lab.splits import check_coco, check_voc
 
 # Channels, pixels and classes of the datasets that do not say so in their YAML.
 SHAPES = {
@@ -48,6 +49,20 @@ def is_mean(value: Any) -> bool:
     return value in ("per_pixel", "per_channel") or is_list_of(lambda number: is_number(number, -math.inf), value)
 
 
+def is_colour(value: Any) -> bool:
+    return is_list_of(lambda number: is_number(number, -math.inf), value) and len(value) == 3
+
+
+# Of images of many sizes, in colour.
+OF_COLOURS = {
+    "mean": Rule(
+        lambda value: value == "per_channel" or is_colour(value),
+        "per_channel or a list of three numbers on the scale [0, 1]",
+    ),
+    "std": or_null(Rule(lambda value: is_colour(value) and min(value) > 0, "a list of three numbers above 0")),
+}
+
+
 def at_least(least: int) -> Rule:
     return Rule(lambda value: is_integer(value, least), f"an integer, {least} or more")
 
@@ -83,6 +98,8 @@ RANGES: dict[str, dict[str, Rule]] = {
         "std": or_null(Rule(lambda value: is_list_of(POSITIVE.allows, value), "a list of numbers above 0")),
         "colour": NOT_NEGATIVE,
     },
+    "resnet_lab.data.COCO": OF_COLOURS,
+    "resnet_lab.data.VOC": OF_COLOURS,
     "resnet_lab.data.ImageFolder": {
         "in_channels": Rule(lambda value: value in (None, 1, 3), "1 (grey), 3 (colour) or null (as the files)")
     },
@@ -193,12 +210,18 @@ def check_warmup(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"warmup must be below the {settings['iterations']} iterations, got {settings['warmup']}")
 
 
+def those(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: settings[name] for name in names if name in settings}
+
+
 # By target, what settings must be beside each other.
 TOGETHER: dict[str, Callable[[Mapping[str, Any]], None]] = {
+    "resnet_lab.data.COCO": lambda settings: check_coco(**those(settings, "train", "test")),
     "resnet_lab.data.Digits": lambda settings: check_enough(DIGITS, settings),
     "resnet_lab.data.ImageNet": lambda settings: check_crops(**{k: settings[k] for k in CROPS if k in settings}),
     "resnet_lab.data.Scenes": check_scenes,
     "resnet_lab.data.Synthetic": lambda settings: check_enough(settings.get("train_images", 512), settings),
+    "resnet_lab.data.VOC": lambda settings: check_voc(**those(settings, "train", "test", "annotations")),
     "resnet_lab.schedule.CosineWarmup": check_warmup,
     "torch.optim.SGD": check_nesterov,
 }
