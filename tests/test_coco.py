@@ -285,5 +285,5 @@ def test_wrong_settings_are_refused_at_once(main: Refuse, words: list[str], said
 
 
 def test_the_config_is_the_papers(composed: Any) -> None:
-    settings = composed("data=coco")["data"]
+    settings = composed("data=coco", "task=detection")["data"]
     assert COCO(**{k: v for k, v in settings.items() if k != "_target_"}).parts == (["train2014"], ["val2014"])

@@ -378,7 +378,10 @@ def test_wrong_settings_are_refused_at_once(main: Refuse, words: list[str], said
 
 
 def test_there_is_a_config_for_boxes_and_one_for_masks(composed: Any) -> None:
-    boxes, of_masks = (composed(f"data={name}")["data"] for name in ("voc", "voc_segmentation"))
+    boxes, of_masks = (
+        composed(f"data={name}", f"task={task}")["data"]
+        for name, task in {"voc": "detection", "voc_segmentation": "segmentation"}.items()
+    )
     assert (boxes["annotations"], of_masks["annotations"]) == ("boxes", "masks")
     assert boxes["train"] == ["2007-trainval", "2012-trainval"]
     settings = {k: v for k, v in of_masks.items() if k != "_target_"}

@@ -13,7 +13,6 @@ ANNOTATED: dict[str, tuple[str, ...]] = {
     "resnet_lab.data.VOC": ("detection", "segmentation"),
     "resnet_lab.data.Scenes": (CLASSIFICATION, "detection", "localization", "segmentation"),
 }
-PARTNERS = {"localization": "data=scenes 'data.count=[1,1]'"}
 
 
 def name_of(config: dict[str, Any]) -> str:
@@ -31,10 +30,14 @@ def check_task(config: dict[str, Any]) -> None:
     task, data = name_of(config), config["data"]
     target = str(data.get("_target_"))
     fitting = ANNOTATED.get(target, (CLASSIFICATION,))
-    several = task == "localization" and data.get("count") not in (None, [1, 1])
-    if target.startswith(OURS) and (task not in fitting or several):
-        partner = PARTNERS.get(task, "data=scenes")
-        raise UserError(f"task={task} does not go with data of {target.rpartition('.')[2]}; choose {partner}")
+    if target.startswith(OURS) and task not in fitting:
+        known = " or ".join(f"task={name}" for name in fitting)
+        name = target.rpartition(".")[2]
+        raise UserError(f"task={task} does not go with the images of {name}; choose {known}, or data=scenes")
+    if task == "localization" and (count := data.get("count", [1, 1])) != [1, 1]:
+        raise UserError(
+            f"task=localization is for one object in each image, got data.count={count}; set it to [1,1]"
+        )
     if task != CLASSIFICATION:
         check_other(task, config)
 
