@@ -25,6 +25,7 @@ from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
 from resnet_lab.files import write_atomically
 from resnet_lab.runs.directory import Run
+from resnet_lab.training.acceleration import fused
 from resnet_lab.training.job import build_all, build_trainer, set_threads
 
 WARM_UP = 3  # iterations at the start of each turn that are not timed
@@ -136,7 +137,7 @@ class Loop(Contender):
         self.device = device_of(config["trainer"])
         self.net, self.batch_size, self.steps = net.to(self.device), batch_size, steps
         self.precision = precision_of(config["trainer"], self.device)
-        self.optimizer: Optimizer = build("optimizer", config["optimizer"])(net.parameters())
+        self.optimizer: Optimizer = build("optimizer", config["optimizer"], **fused(config))(net.parameters())
 
     def turn(self) -> float:
         stopwatch = Stopwatch(self.device, self.steps)

@@ -229,7 +229,9 @@ RULES: dict[str, dict[str, Rule]] = {
             lambda value: value is None or is_integer(value, 1, CORES), f"null or from 1 to {CORES}"
         ),
         "runtime.channels_last": SWITCH,
-        "runtime.compile": SWITCH,
+        "runtime.compile": Rule(
+            lambda value: isinstance(value, bool) or value == "reduce-overhead", "true, false or reduce-overhead"
+        ),
         "runtime.activation_checkpointing": SWITCH,
         "runtime.huge_pages": SWITCH,
         "runtime.save_every": SECONDS,

@@ -34,6 +34,7 @@ from resnet_lab.runs.provenance import provenance
 from resnet_lab.runs.swept import title
 from resnet_lab.tasks.module import TaskModule
 from resnet_lab.tasks.task import Task
+from resnet_lab.training.acceleration import compile_net, fused
 from resnet_lab.training.callbacks import Curves, OneRun, Reseed, SaveLast, Stop, StopAtIteration
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_whole
 from resnet_lab.training.header import header
@@ -202,7 +203,7 @@ def task_of(config: dict[str, Any]) -> Task:
 def build_module(config: dict[str, Any], data: ImageData, net: nn.Module) -> TaskModule:
     """Build the LightningModule of a network, with optimizer and schedule, compiled if the config says so."""
     freeze(backbone_of(net), config.get("freeze", ()))
-    optimizer = build("optimizer", config["optimizer"])
+    optimizer = build("optimizer", config["optimizer"], **fused(config))
     schedule = build("schedule", config["schedule"])
     recipe = {key: config[key] for key in ("label_smoothing", "mixup", "seed") if key in config}
     module = task_of(config).module(net, optimizer, schedule, data, **recipe)
@@ -212,8 +213,7 @@ def build_module(config: dict[str, Any], data: ImageData, net: nn.Module) -> Tas
             "model.stem=imagenet leaves almost nothing of images of %d pixels; model.stem=cifar is for these",
             data.image_size,
         )
-    if config["runtime"]["compile"]:
-        net.compile()
+    compile_net(net, config["runtime"]["compile"])
     return module
 
 
