@@ -45,7 +45,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "resnet_lab.tasks.Localization": {"hidden": 0},
     "resnet_lab.tasks.Detection": {
         **dict.fromkeys(("hidden", "proposals", "sampled_anchors", "sampled_regions", "detections"), 0),
-        **dict.fromkeys(("shorter_side", "longest_side"), 0),
+        **dict.fromkeys(("stride", "shorter_side", "longest_side"), 0),
         "region_head": "fc",
         "anchor_sizes": [],
         "aspect_ratios": [1.0, 0],

@@ -110,7 +110,7 @@ RANGES: dict[str, dict[str, Rule]] = {
     },
     "resnet_lab.tasks": {
         **dict.fromkeys(("hidden", "proposals", "detections", "sampled_anchors", "sampled_regions"), COUNT),
-        **dict.fromkeys(("shorter_side", "longest_side"), or_null(COUNT)),
+        **dict.fromkeys(("stride", "shorter_side", "longest_side"), or_null(COUNT)),
         "region_head": one_of("mlp", "rest"),
         "anchor_sizes": Rule(lambda value: is_some(COUNT.allows, value), "a list of positive integers"),
         "aspect_ratios": Rule(lambda value: is_some(POSITIVE.allows, value), "a list of numbers above 0"),

@@ -1,16 +1,16 @@
 """A net that classifies, taken apart to be the backbone of another task."""
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
-from resnet_lab.checks import UserError, hint
+from resnet_lab.checks import UserError
 from resnet_lab.models.structure import has_weights
 
-PROBE = 64  # pixels of the image that tells the number of channels
+PROBE = 128  # pixels of the image that tells strides and channels
 
 
 class Backbone(NamedTuple):
@@ -55,41 +55,56 @@ def counted_of(network: nn.Module) -> nn.Module:
     return network.counted if isinstance(network, OnBackbone) else network
 
 
-def split(net: nn.Module, at: str | None, in_channels: int) -> Backbone:
-    """Take a net apart after the part `at`; None for all but the head, and for VGG all but its last pooling.
+def split(net: nn.Module, stride: int | None, in_channels: int) -> Backbone:
+    """Take a net apart after its last part whose stride on the image is at most `stride` pixels.
+
+    With None the features are all but the head, or all of VGG's convolutions. The paper takes 16 for detection.
 
     Raises:
-        UserError: the net is not a sequence of parts, or has no such part.
+        UserError: the net is not a sequence of parts, or no part has so small a stride.
     """
-    if isinstance(net, models.VGG):
-        if at is not None:
-            raise UserError(f"task.features must be null for VGG nets, got {at!r}")
-        features = nn.Sequential(OrderedDict(features=net.features[:-1]))
-        rest = nn.Sequential(net.avgpool, nn.Flatten(), *net.classifier[:-1])
-        return Backbone(features, channels_of(features, in_channels), rest, net.classifier[-1].in_features)
-    if not isinstance(net, nn.Sequential) or "head" not in dict(net.named_children()):
-        raise UserError(f"{type(net).__name__} cannot be a backbone; choose a plain, residual, highway or VGG net")
-    parts = OrderedDict(net.named_children())
-    head: Any = parts.pop("head")
-    names = [name for name, part in parts.items() if has_weights(part)]
-    if (last := names[-1] if at is None else at) not in names:
-        raise UserError(f"task.features must be a part of the net, got {at!r}; {hint(str(at), names)}")
-    cut = list(parts).index(last) + 1 if at is not None else len(parts)
+    parts, end, width = taken_apart(net)
+    shapes = shapes_of(parts, in_channels)
+    strides = [PROBE // height for _, height, _ in shapes]
+    cut = sum(each <= stride for each in strides) if stride is not None else len(parts)
+    if not cut:
+        raise UserError(f"task.stride={stride} leaves no layers of this net, whose strides begin at {strides[0]}")
     before, after = list(parts.items())[:cut], list(parts.items())[cut:]
     features = nn.Sequential(OrderedDict(before))
-    rest = nn.Sequential(OrderedDict([*after, ("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]))
-    return Backbone(features, channels_of(features, in_channels), rest, head[-1].in_features)
+    # regions are pooled already
+    after = after if any(has_weights(part) for _, part in after) else []
+    rest = nn.Sequential(OrderedDict([*after, *end]))
+    return Backbone(features, shapes[cut - 1][0], rest, width)
 
 
-def channels_of(features: nn.Sequential, in_channels: int) -> int:
-    """The number of channels of its output."""
-    modes = [(module, module.training) for module in features.modules()]
-    weight = next(features.parameters())
+def taken_apart(net: nn.Module) -> tuple[dict[str, nn.Module], list[tuple[str, nn.Module]], int]:
+    """The parts of a net before its head, the layers between these and the last one, and the width of the last."""
+    last: Any
+    if isinstance(net, models.VGG):
+        parts = dict(net.features.named_children())
+        *hidden, last = net.classifier
+        end = [("pool", net.avgpool), ("flatten", nn.Flatten()), ("linear", nn.Sequential(*hidden))]
+        return {f"layer{name}": part for name, part in parts.items()}, end, last.in_features
+    parts = dict(net.named_children())
+    if not isinstance(net, nn.Sequential) or "head" not in parts:
+        raise UserError(f"{type(net).__name__} cannot be a backbone; choose a plain, residual, highway or VGG net")
+    *pooling, last = cast(nn.Sequential, parts.pop("head"))
+    return parts, [("pool", nn.Sequential(*pooling))], last.in_features
+
+
+def shapes_of(parts: dict[str, nn.Module], in_channels: int) -> list[tuple[int, ...]]:
+    """The shape (C, h, w) of the output of each part for an image of `PROBE` pixels."""
+    modes = [(module, module.training) for part in parts.values() for module in part.modules()]
+    weight = next(parameter for part in parts.values() for parameter in part.parameters())
+    x = torch.zeros(1, in_channels, PROBE, PROBE, dtype=weight.dtype)
+    shapes = []
     with torch.no_grad():
-        out: Tensor = features.eval()(torch.zeros(1, in_channels, PROBE, PROBE, dtype=weight.dtype))
+        for part in parts.values():
+            x = part.eval()(x)
+            shapes.append(tuple(x.shape[1:]))
     for module, training in modes:
         module.training = training
-    return out.shape[1]
+    return shapes
 
 
 def freeze_normalization(features: nn.Module) -> None:

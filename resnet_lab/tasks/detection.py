@@ -196,7 +196,7 @@ class Detection(Task):
     """The boxes of all objects and their classes, by Faster R-CNN on one level of features.
 
     Args:
-        features: the part of the net whose output proposals and regions are taken from; None for the last one.
+        stride: of the features on the image in pixels at most; None for all layers but the head.
         region_head: what judges a region, mlp (two linear layers) or rest (the layers of the net after the
             features, as in the paper's appendix, which are VGG's linear layers).
         hidden: width of the two linear layers.
@@ -217,7 +217,7 @@ class Detection(Task):
 
     def __init__(
         self,
-        features: str | None = None,
+        stride: int | None = 16,
         region_head: str = "mlp",
         hidden: int = 1024,
         anchor_sizes: Sequence[int] = (32, 64, 128, 256, 512),
@@ -238,7 +238,7 @@ class Detection(Task):
         for anchors, numbers in {"anchor_sizes": anchor_sizes, "aspect_ratios": aspect_ratios}.items():
             if not numbers or min(numbers) <= 0:
                 raise ValueError(f"{anchors} must be a list of numbers above 0, got {list(numbers)}")
-        self.features, self.region_head, self.hidden = features, region_head, hidden
+        self.stride, self.region_head, self.hidden = stride, region_head, hidden
         self.anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(aspect_ratios),))
         self.proposals, self.detections = proposals, detections
         self.sampled_anchors, self.sampled_regions = sampled_anchors, sampled_regions
@@ -246,7 +246,7 @@ class Detection(Task):
         self.frozen_norm = frozen_norm
 
     def network(self, net: nn.Module, data: "ImageData") -> nn.Module:
-        backbone = split(net, self.features, data.in_channels)
+        backbone = split(net, self.stride, data.in_channels)
         if self.frozen_norm:
             freeze_normalization(backbone.features)
             freeze_normalization(backbone.rest)

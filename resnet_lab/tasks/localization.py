@@ -147,7 +147,7 @@ class Localization(Task):
 
     Args:
         hidden: width of the two linear layers between features and predictions.
-        features: the part of the net whose output they take; None for the last one.
+        stride: of the features on the image in pixels at most; None for all layers but the head.
         frozen_norm: whether the backbone's batch normalization stays as in the given weights.
 
     Raises:
@@ -156,12 +156,12 @@ class Localization(Task):
 
     name = "localization"
 
-    def __init__(self, hidden: int = 1024, features: str | None = None, frozen_norm: bool = False) -> None:
+    def __init__(self, hidden: int = 1024, stride: int | None = 16, frozen_norm: bool = False) -> None:
         check_positive(hidden=hidden)
-        self.hidden, self.features, self.frozen_norm = hidden, features, frozen_norm
+        self.hidden, self.stride, self.frozen_norm = hidden, stride, frozen_norm
 
     def network(self, net: nn.Module, data: "ImageData") -> nn.Module:
-        backbone = split(net, self.features, data.in_channels)
+        backbone = split(net, self.stride, data.in_channels)
         if self.frozen_norm:
             freeze_normalization(backbone.features)
         return Localizer(net, backbone.features, backbone.channels, self.hidden, data.num_classes)

@@ -129,7 +129,7 @@ class Segmentation(Task):
 
     Args:
         head: fcn (arXiv:1411.4038) or deeplab (arXiv:1706.05587).
-        features: the part of the net whose output the head takes; None for the last one.
+        stride: of the features on the image in pixels at most; None for all layers but the head.
         frozen_norm: whether the backbone's batch normalization stays as in the given weights.
 
     Raises:
@@ -138,12 +138,12 @@ class Segmentation(Task):
 
     name = "segmentation"
 
-    def __init__(self, head: str = "fcn", features: str | None = None, frozen_norm: bool = False) -> None:
+    def __init__(self, head: str = "fcn", stride: int | None = 16, frozen_norm: bool = False) -> None:
         check_choice("head", head, HEADS)
-        self.head, self.features, self.frozen_norm = head, features, frozen_norm
+        self.head, self.stride, self.frozen_norm = head, stride, frozen_norm
 
     def network(self, net: nn.Module, data: "ImageData") -> nn.Module:
-        backbone = split(net, self.features, data.in_channels)
+        backbone = split(net, self.stride, data.in_channels)
         if self.frozen_norm:
             freeze_normalization(backbone.features)
         return PixelClassifier(net, backbone.features, HEADS[self.head](backbone.channels, 1 + data.num_classes))
