@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from resnet_lab.config.compose import CONF
 from resnet_lab.config.ranges import SHAPES
+from resnet_lab.config.tasks import ANNOTATED
 from resnet_lab.config.values import is_integer
 from resnet_lab.runs.identity import OF
 
@@ -23,7 +24,7 @@ ITERATIONS = 4
 NARROWER = 4  # times
 BATCH, TRAIN_IMAGES, TEST_IMAGES, HOLDOUT = 8, 56, 16, 8
 LARGEST = 96  # pixels, of which an ImageNet stem and its stages leave three
-SYNTHETIC = "resnet_lab.data.Synthetic"
+SYNTHETIC, SCENES = "resnet_lab.data.Synthetic", "resnet_lab.data.Scenes"
 CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 EVERY_EPOCH = {"check_val_every_n_epoch": 1, "val_check_interval": 1.0}
 
@@ -65,6 +66,7 @@ def shrink(cfg: DictConfig, given: list[str]) -> None:
             put("analyze_at", scaled(cfg.analyze_at and raw(cfg.analyze_at), cfg.iterations / before))
         if str(cfg.weights).startswith(OF):  # of runs that are not there
             put("weights", None)
+            put("weights_head", "keep")
             put("task.frozen_norm", False)
         put("analyses", [shortened_training(entry) for entry in raw(cfg.analyses)])
         if is_integer(cfg.model.get("width"), 1):
@@ -96,6 +98,10 @@ def shrink_data(cfg: DictConfig, put: Callable[[str, Any], None]) -> None:
     target = data.get("_target_")
     if target in SHAPES or target == SYNTHETIC:
         put("data", made_in_memory(data))
+    elif target in ANNOTATED and target != SCENES:
+        put("data", raw(OmegaConf.load(Path(CONF, "data", "scenes.yaml"))))
+        for side in ("shorter_side", "longest_side"):
+            put(f"task.{side}", None)
     put("data.batch_size", BATCH)
     if "train_images" in cfg.data:
         put("data.train_images", TRAIN_IMAGES)
