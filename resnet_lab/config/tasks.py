@@ -14,6 +14,17 @@ ANNOTATED: dict[str, tuple[str, ...]] = {
     "resnet_lab.data.Scenes": (CLASSIFICATION, "detection", "localization", "segmentation"),
 }
 
+# What their errors are.
+ERRORS = {
+    "detection": "The errors of a detector are 100 less its mean average precision in percent (COCO's) at an "
+    "overlap of 0.5; the train error alone is another one, of the regions sampled in training that are taken for "
+    "another class or for the background.",
+    "localization": "An image is wrong if its class is, or if its box overlaps the object's by less than half; "
+    "the error of the box is taken with the true class given.",
+    "segmentation": "The errors are 100 less the mean intersection over union in percent, over the classes and "
+    "the background; the error of pixels is the percentage of wrong ones.",
+}
+
 
 def name_of(config: dict[str, Any]) -> str:
     """The name of a config's task, as in `task=detection`; older configs have no such block."""

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from resnet_lab.report.results import Group, Study
 from resnet_lab.report.style import colour, coloured_by, columns, has_curve, panel, panels, save
+from resnet_lab.report.tasks import words_of
 from resnet_lab.report.text import for_figure
 from resnet_lab.runs.validity import MOST_ITERATIONS
 
@@ -123,7 +124,8 @@ def names_in(study: Study, title: str | None = None) -> list[Line2D]:
 
 def meanings(study: Study) -> list[Line2D]:
     """Handles of the legend that explain the kinds of lines."""
-    words = {"train_error": "training", "val_error": "validation"}
+    told = words_of(study)
+    words = {"train_error": told.training, "val_error": told.validation}
     kinds = [Line2D([], [], color="0.4", label=words[key], **line) for key, line in LINES.items()]
     drops = [Line2D([], [], color="0.6", linestyle=":", linewidth=0.8, label="learning rate falls")]
     return [*kinds, *(drops if milestones(study) else [])]

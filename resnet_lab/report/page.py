@@ -15,6 +15,7 @@ from resnet_lab.report.pictures import pictures
 from resnet_lab.report.results import CURVES, Group, Study
 from resnet_lab.report.style import colour, has_curve, panel, panels
 from resnet_lab.report.tables import NOTE, PROBLEMS, group_rows, problem_rows, provenance
+from resnet_lab.report.tasks import words_of
 from resnet_lab.report.text import for_html
 from resnet_lab.report.verdict import verdict
 
@@ -32,7 +33,7 @@ def page(study: Study, folder: Path) -> str:
         "VERDICT": for_html(first),
         "SENTENCES": "".join(f"<li>{for_html(sentence)}</li>" for sentence in rest),
         "RESULTS": html_table(*group_rows(study)),
-        "NOTE": for_html(NOTE.replace("*", "")),
+        "NOTE": for_html(" ".join(filter(None, (NOTE.replace("*", ""), words_of(study).errors)))),
         "PICTURES": "".join(
             image(folder / f"{picture.name}.svg", picture.told)
             for picture in pictures(study)

@@ -9,6 +9,7 @@ from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import paper_test_error
 from resnet_lab.report.pictures import Picture, pictures
 from resnet_lab.report.results import Group, Result, Study
+from resnet_lab.report.tasks import measures_in, words_of
 from resnet_lab.report.text import for_csv, for_markdown
 from resnet_lab.report.verdict import spread, verdict
 from resnet_lab.runs import validity
@@ -31,13 +32,14 @@ def results_csv(study: Study) -> str:
     writer = csv.writer(text, lineterminator="\n")
     # iterations has a column anyway, of those that were done
     keys = [key for key in differing([r.config for r in study.results if r.config]) if key != "iterations"]
-    facts = [*FACTS, "validates_on", "commit", "torch", "reason"]
+    measured = [*FACTS[:-3], *measures_in(study), *FACTS[-3:]]
+    facts = [*measured, "validates_on", "commit", "torch", "reason"]
     writer.writerow(map(for_csv, ["experiment", "run", "seed", "status", *keys[:MOST_COLUMNS], *facts]))
     for result in study.results:
         record = result.record
         found = settings(result.config) if result.config else {}
         row = [*who(result), result.status, *(in_csv(found, key) for key in keys[:MOST_COLUMNS])]
-        row += [*(record.get(name, "") for name in FACTS), *origin(record), result.reason]
+        row += [*(record.get(name, "") for name in measured), *origin(record), result.reason]
         writer.writerow([for_csv(cell) for cell in row])
     return text.getvalue()
 
@@ -67,7 +69,7 @@ def markdown(study: Study) -> str:
         "\n".join(f"- {for_markdown(sentence)}" for sentence in rest),
         *(part for picture in pictures(study) for part in shown(picture)),
         markdown_table(*group_rows(study)),
-        NOTE,
+        " ".join(filter(None, (NOTE, words_of(study).errors))),
         *(
             f"## Test error by {for_markdown(name)}\n\n{markdown_table(header, rows)}"
             for name, header, rows in evaluation_tables(study)
@@ -88,11 +90,12 @@ def group_rows(study: Study) -> tuple[list[str], list[list[str]]]:
     papers = [paper_test_error(group) for group in study.groups]
     costs = ["multiply-adds", "images/s"] if study.several_models else []
     paper_column = ["paper's test error"] if any(papers) else []
-    header = ["net", "parameters", *costs, *ERRORS.values(), *paper_column, "runs"]
+    measures = measures_in(study)
+    header = ["net", "parameters", *costs, *ERRORS.values(), *measures.values(), *paper_column, "runs"]
     rows = []
     for group, paper in zip(study.groups, papers, strict=True):
         row = [group.name, parameters(group), *([multiply_adds(group), speed(group)] if costs else [])]
-        row += [*(cell(group, key) for key in ERRORS)]
+        row += [*(cell(group, key) for key in (*ERRORS, *measures))]
         row += ([paper or ""] if any(papers) else []) + [statuses(group)]
         rows.append(row)
     return header, rows

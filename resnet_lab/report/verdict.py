@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from resnet_lab.config.compose import CONF
+from resnet_lab.config.tasks import name_of
 from resnet_lab.report.claims import headline as headline_of_claims
 from resnet_lab.report.claims import judged
 from resnet_lab.report.conditions import mixtures, resumed, stopped_early
@@ -20,9 +21,21 @@ from resnet_lab.report.intervals import CONFIDENCE, Estimate, combine, holm
 from resnet_lab.report.results import Group, Study, deviation
 from resnet_lab.runs.identity import sanitize
 
-ERROR = "train_error"
 # A gap is shown where its two-sided interval would be above zero, so of the 5 % half are on that side.
 LEVEL = (1 - CONFIDENCE) / 2
+
+
+def error_of(group: Group) -> str:
+    """The error that is compared: in training, but for a detector, whose own one there is of sampled regions."""
+    return "train_error_clean" if name_of(group.config) == "detection" else "train_error"
+
+
+def trained(group: Group) -> list[float]:
+    return group.trained(error_of(group))
+
+
+def finals(group: Group) -> list[float]:
+    return group.values(error_of(group))
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class Pair:
     @functools.cached_property
     def gap(self) -> Estimate:
         """Mean of the deeper less mean of the shallower, in percentage points."""
-        return combine((1, self.deep.trained(ERROR)), (-1, self.shallow.trained(ERROR)))
+        return combine((1, trained(self.deep)), (-1, trained(self.shallow)))
 
     @property
     def degraded(self) -> bool:
@@ -62,7 +75,7 @@ class Pair:
         return "No degradation" if self.below_margin else "Undecided"
 
     def sentence(self) -> str:
-        ends = ", ".join(f"{net.name} ends at {spread(net.trained(ERROR))}" for net in (self.deep, self.shallow))
+        ends = ", ".join(f"{net.name} ends at {spread(trained(net))}" for net in (self.deep, self.shallow))
         reasons = "; ".join(self.reservations())
         return f"{self.difference()}: {self.outcome.lower()}{f' ({reasons})' if reasons else ''}. {ends}."
 
@@ -110,7 +123,7 @@ def pairs(study: Study) -> list[Pair]:
     def chain(group: Group) -> tuple[str, str]:
         return group.family, group.shortcut
 
-    usable = [group for group in study.groups if group.trained(ERROR) and group.depth]
+    usable = [group for group in study.groups if trained(group) and group.depth]
     for _, members in itertools.groupby(sorted(usable, key=chain), chain):
         shallow, *deeper = sorted(members, key=lambda group: group.depth)
         margin = margin_of(shallow)
@@ -147,7 +160,7 @@ def verdict(study: Study) -> list[str]:
     if claims := judged(study):
         sentences = [headline_of_claims(claims), *(claim.sentence() for claim in claims)]
     sentences += [f"{not_started(group)}." for group in study.groups if group.not_started]
-    counts = [len(group.values(ERROR)) for group in study.groups if group.values(ERROR)]
+    counts = [len(finals(group)) for group in study.groups if finals(group)]
     if counts and min(counts) == 1:
         sentences.append("One seed proves nothing: run several (seed=0,1,2,3,4) before believing this.")
     sentences += [*mixtures(study), *resumed(study), *stopped_early(study)]
@@ -201,27 +214,27 @@ def cure(plain: list[Pair], residual: list[Pair]) -> str:
 def interaction(plain: Pair, residual: Pair) -> Estimate:
     """The plain gap less the residual gap: what shortcuts save, in points."""
     nets = ((1, plain.deep), (-1, plain.shallow), (-1, residual.deep), (1, residual.shallow))
-    return combine(*((sign, net.trained(ERROR)) for sign, net in nets))
+    return combine(*((sign, trained(net)) for sign, net in nets))
 
 
 def comparison(study: Study) -> str:
     """Sentence on nets trained alike: which fits best, and which no cheaper one beats."""
-    nets = [group for group in study.groups if group.values(ERROR)]
+    nets = [group for group in study.groups if finals(group)]
     if len({recipe_without_model(group) for group in nets}) > 1:
         return "Several recipes: the nets are not trained alike, and are not compared."
     if len(nets) < 2:
         return "No verdict: there are no two nets to compare yet."
-    best = min(nets, key=lambda group: statistics.fmean(group.values(ERROR)))
+    best = min(nets, key=lambda group: statistics.fmean(finals(group)))
     front = [group.name for group in sorted(nets, key=cost) if not any(beats(other, group) for other in nets)]
     return (
         f"Of {len(nets)} nets trained alike, {best.name} has the lowest training error, "
-        f"{spread(best.values(ERROR))}; none with as few multiply-adds has a lower one than {', '.join(front)}."
+        f"{spread(finals(best))}; none with as few multiply-adds has a lower one than {', '.join(front)}."
     )
 
 
 def beats(one: Group, other: Group) -> bool:
     """Whether it is at least as cheap, and better."""
-    errors = [statistics.fmean(group.values(ERROR)) for group in (one, other)]
+    errors = [statistics.fmean(finals(group)) for group in (one, other)]
     return cost(one) <= cost(other) and errors[0] < errors[1]
 
 

@@ -8,6 +8,11 @@ from resnet_lab.runs.jobs import job_of
 from resnet_lab.text import one_line
 
 ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
+# Of tasks other than classification.
+MEASURES = (
+    *("test_map_50", "test_map", "test_map_small", "test_map_medium", "test_map_large"),
+    *("test_class_error", "test_box_error", "test_pixel_error"),
+)
 STATUSES = ("running", "completed", "failed", "interrupted")
 MOST_ITERATIONS = 10**10
 SHAPES: dict[str, Any] = {
@@ -22,7 +27,7 @@ SHAPES: dict[str, Any] = {
 BLOCKS = ("model", "data", "optimizer", "schedule", "trainer", "runtime", "verdict")
 # The least and the greatest values that can be true.
 RANGES: dict[str, tuple[int, int]] = {
-    **dict.fromkeys(ERRORS, (0, 100)),
+    **dict.fromkeys((*ERRORS, *MEASURES), (0, 100)),
     "parameters": (0, 10**13),
     "multiply_adds": (0, 10**18),
     "iterations": (0, MOST_ITERATIONS),

@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from resnet_lab.config.tasks import ERRORS, name_of
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.swept import title
 
@@ -25,6 +26,7 @@ def header(
     resumes = f", resumed from {step:,} (saved {saved(checkpoint)})" if checkpoint else ""
     return [
         f"{title(config)}, seed {config['seed']}: {facts['parameters']:,} parameters",
+        *([f"task: {task}. {ERRORS[task]}"] if (task := name_of(config)) in ERRORS else []),
         f"folder: {run.directory}",
         *([f"weights: {facts['weights']['note']}"] if "weights" in facts else []),
         *([f"not trained: {', '.join(config['freeze'])}"] if config.get("freeze") else []),
