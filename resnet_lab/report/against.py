@@ -61,7 +61,8 @@ def draw_against(study: Study, key: str, path: Path) -> None:
     looks = looks_of(found)
     for axes, (error, name) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
         for net, others, groups in found:
-            plot(axes, groups, key, error, *looks[net, others])
+            shown = error if error == "test_error" else groups[0].training_error
+            plot(axes, groups, key, shown, *looks[net, others])
         scale(axes, sorted({group.settings[key] for _, _, groups in found for group in groups}), key)
         axes.set_ylim(0, 1.06 * max(1.0, axes.dataLim.y1))
         axes.set_title(f"final {name}")

@@ -35,7 +35,7 @@ def draw_costs(study: Study, folder: Path) -> None:
     marks, labels = [], []
     for group in counted(study):
         cost = group.values("multiply_adds")[0]
-        for key, filled in (("train_error", False), ("test_error", True)):
+        for key, filled in ((group.training_error, False), ("test_error", True)):
             mean = statistics.fmean(group.values(key))
             face = colour(study, group) if filled else "white"
             look: dict[str, Any] = {"color": colour(study, group), "markerfacecolor": face, "markersize": 8}

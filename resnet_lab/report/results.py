@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
+from resnet_lab.config.tasks import name_of
 from resnet_lab.runs.directory import Run, end_of
 from resnet_lab.runs.find import find_runs
 from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
@@ -117,6 +118,11 @@ class Group:
     def plain(self) -> bool:
         """Whether the net has no shortcuts."""
         return self.shortcut == "none" or (not self.shortcut and self.model not in WITH_SHORTCUTS)
+
+    @property
+    def training_error(self) -> str:
+        """The error in a record that stands for training; a detector's own one is of sampled regions."""
+        return "train_error_clean" if name_of(self.config) == "detection" else "train_error"
 
     @property
     def completed(self) -> list[Result]:

@@ -13,7 +13,6 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from resnet_lab.config.compose import CONF
-from resnet_lab.config.tasks import name_of
 from resnet_lab.report.claims import headline as headline_of_claims
 from resnet_lab.report.claims import judged
 from resnet_lab.report.conditions import mixtures, resumed, stopped_early
@@ -25,17 +24,12 @@ from resnet_lab.runs.identity import sanitize
 LEVEL = (1 - CONFIDENCE) / 2
 
 
-def error_of(group: Group) -> str:
-    """The error that is compared: in training, but for a detector, whose own one there is of sampled regions."""
-    return "train_error_clean" if name_of(group.config) == "detection" else "train_error"
-
-
 def trained(group: Group) -> list[float]:
-    return group.trained(error_of(group))
+    return group.trained(group.training_error)
 
 
 def finals(group: Group) -> list[float]:
-    return group.values(error_of(group))
+    return group.values(group.training_error)
 
 
 @dataclass(frozen=True)
