@@ -11,6 +11,8 @@ HARMLESS = (
     ".*LeafSpec.*",
     # a cluster's machine can also be used directly
     ".*`srun` command is available.*",
+    # frozen parts, and frozen batch normalization
+    ".*in eval mode at the start of training.*",
     # its replacement would mix the processes' buffers at the start
     ".*`broadcast_buffers` is deprecated.*",
 )
