@@ -11,7 +11,7 @@ ERRORS = ("train_error", "train_error_clean", "val_error", "test_error")
 # Of tasks other than classification.
 MEASURES = (
     *("test_map_50", "test_map", "test_map_small", "test_map_medium", "test_map_large"),
-    *("test_class_error", "test_box_error", "test_pixel_error"),
+    *("test_error_top5", "test_class_error", "test_box_error", "test_pixel_error"),
 )
 STATUSES = ("running", "completed", "failed", "interrupted")
 MOST_ITERATIONS = 10**10

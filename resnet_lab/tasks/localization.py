@@ -43,37 +43,48 @@ class Localizer(OnBackbone):
 class Localized(Counts):
     """How many images have the wrong class, or a box that overlaps the object's by less than half.
 
-    `class_error` is the percentage with the wrong class alone, and `box_error` the one that is wrong with the true
-    class given.
+    `error_top5` is the percentage where none of the five likeliest classes with their boxes is right, ILSVRC's
+    measure; it is there with more than five classes. `class_error` is that of the class alone, and `box_error`
+    that of the box with the true class given.
     """
 
+    wrong_top5: Tensor
     wrong_class: Tensor
     wrong_box: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, top5: bool) -> None:
         super().__init__()
-        for name in ("wrong_class", "wrong_box"):
+        self.top5 = top5
+        for name in ("wrong_top5", "wrong_class", "wrong_box"):
             self.register_buffer(name, torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def add(self, misclassified: Tensor, misplaced: Tensor, misplaced_if_true: Tensor, loss: Tensor) -> Tensor:
-        """Count images, given as three tensors (N,) bool; return how many are wrong."""
+    def add(self, logits: Tensor, labels: Tensor, misplaced: Tensor, mean_loss: Tensor) -> Tensor:
+        """Count a batch of logits (N, classes) and labels (N,); return the number of wrong ones.
+
+        `misplaced` (N,) bool says whether the box of the true class is wrong, as that of any other is no matter.
+        """
+        misclassified = logits.argmax(1) != labels
         wrong = (misclassified | misplaced).sum()
-        self.images += len(misclassified)
+        self.images += len(labels)
         self.wrong += wrong
         self.wrong_class += misclassified.sum()
-        self.wrong_box += misplaced_if_true.sum()
-        self.loss += loss.detach().double() * len(misclassified)
+        self.wrong_box += misplaced.sum()
+        self.loss += mean_loss.double() * len(labels)
+        if self.top5:
+            among_five = (logits.topk(5).indices == labels[:, None]).any(1)
+            self.wrong_top5 += (~among_five | misplaced).sum()
         return wrong
 
     def compute_and_reset(self, reduce: Reduce) -> dict[str, float]:
         """Compute mean loss and errors in percent; see `Measure`."""
-        sums = torch.stack([self.images, self.wrong, self.wrong_class, self.wrong_box]).double()
-        images, wrong, wrong_class, wrong_box, loss = reduce(torch.cat([sums, self.loss[None]])).tolist()
+        counts = {"error": self.wrong, "class_error": self.wrong_class, "box_error": self.wrong_box}
+        counts |= {"error_top5": self.wrong_top5} if self.top5 else {}
+        sums = torch.stack([self.images, *counts.values()]).double()
+        images, *wrong, loss = reduce(torch.cat([sums, self.loss[None]])).tolist()
         self.reset()
         self.counted(images)
-        errors = {"error": wrong, "class_error": wrong_class, "box_error": wrong_box}
-        return {"loss": loss / images} | {key: 100 * count / images for key, count in errors.items()}
+        return {"loss": loss / images} | {key: 100 * n / images for key, n in zip(counts, wrong, strict=True)}
 
 
 class LocalizerModule(TaskModule):
@@ -82,8 +93,8 @@ class LocalizerModule(TaskModule):
     The loss is the cross-entropy of the classes, and Fast R-CNN's of the box, for the true class alone.
     """
 
-    def __init__(self, net: nn.Module, optimizer: MakeOptimizer, schedule: MakeSchedule) -> None:
-        super().__init__(net, optimizer, schedule, lambda part: Localized())
+    def __init__(self, net: nn.Module, optimizer: MakeOptimizer, schedule: MakeSchedule, num_classes: int) -> None:
+        super().__init__(net, optimizer, schedule, lambda part: Localized(top5=num_classes > 5))
         self.coder = BoxCoder(WEIGHTS)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -97,7 +108,7 @@ class LocalizerModule(TaskModule):
     def found(self, images: Any) -> list[Annotation]:
         logits, regressions = self(images)
         labels = logits.argmax(1)
-        of_taken = regressions[torch.arange(len(labels)), labels].float()
+        of_taken = regressions[torch.arange(len(labels), device=labels.device), labels].float()
         boxes = self.coder.decode_single(of_taken, whole_images(images))
         return [{"boxes": box[None], "labels": label[None]} for box, label in zip(boxes, labels, strict=True)]
 
@@ -105,18 +116,14 @@ class LocalizerModule(TaskModule):
         logits, regressions = self(batch.images)
         labels, boxes = objects_of(batch)
         whole = whole_images(batch.images)
-        each = torch.arange(len(labels), device=labels.device)
+        regression = regressions[torch.arange(len(labels), device=labels.device), labels].float()
         goal = self.coder.encode_single(boxes, whole)
-        of_true = regressions[each, labels].float()
-        loss = F.cross_entropy(logits, labels) + F.smooth_l1_loss(of_true, goal, beta=BETA, reduction="sum") / len(
-            labels
-        )
-        taken = logits.argmax(1)
-        found = (regressions[each, taken].float(), of_true)
-        placed, placed_if_true = (self.coder.decode_single(regression.detach(), whole) for regression in found)
+        of_boxes = F.smooth_l1_loss(regression, goal, beta=BETA, reduction="sum") / len(labels)
+        loss = F.cross_entropy(logits, labels) + of_boxes
+        placed = self.coder.decode_single(regression.detach(), whole)
         measure = self.measure(name)
         assert isinstance(measure, Localized)
-        return loss, measure.add(taken != labels, misplaced(placed, boxes), misplaced(placed_if_true, boxes), loss)
+        return loss, measure.add(logits, labels, misplaced(placed, boxes), loss.detach())
 
 
 def objects_of(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -174,4 +181,4 @@ class Localization(Task):
         data: "ImageData",
         **recipe: Any,
     ) -> LocalizerModule:
-        return LocalizerModule(network, optimizer, schedule)
+        return LocalizerModule(network, optimizer, schedule, data.num_classes)
