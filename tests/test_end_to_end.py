@@ -442,13 +442,14 @@ def test_a_stopped_sweep_goes_on(tmp_path: Path, how: int) -> None:
 
 
 @pytest.mark.slow
-def test_throughput_measures_all_three(resnet_lab: Call, tmp_path: Path) -> None:
+def test_throughput_measures_all_of_them(resnet_lab: Call, tmp_path: Path) -> None:
     small = ("model.depth=8", "model.width=4", "data.batch_size=16", "data.train_images=128")
     ended = resnet_lab("train", "experiment=throughput", "iterations=2", *small)
     assert ended.returncode == 0, ended.stderr
     ratios = only_run(tmp_path).record()["ratios"]
     assert all(0 < ratio["min"] <= ratio["median"] <= ratio["max"] for ratio in ratios.values())
-    assert set(ratios) == {"fit / bare loop", "fit / usual loader"}
+    others = {"fit / bare loop", "fit / usual loader", "fit / convolution floor"}
+    assert set(ratios) - {"fit / fit in bf16"} == others  # which not every processor has
     folder = only_run(tmp_path).directory
     assert (
         markdown_table(read_rounds((folder / "rounds.csv").read_text())) == (folder / "throughput.md").read_text()

@@ -51,7 +51,9 @@ def test_a_folder_has_results_or_says_that_it_has_none(name: str) -> None:
 
 def test_the_table_of_a_benchmark_can_be_computed_from_its_rounds() -> None:
     speeds = {"ours, all of it": [4.0, 6.5, 5.25], "theirs": [2.0, 2.5, 1 / 3]}
+    speeds["left out here"] = []
     assert read_rounds(rounds_csv(speeds)) == speeds
+    assert "| left out here | left out |  |" in markdown_table(speeds)
     for path in ROOT.glob("experiments/*/rounds*.csv"):
         assert markdown_table(read_rounds(path.read_text())) in (path.parent / "README.md").read_text(), path
 
@@ -112,3 +114,13 @@ def test_numbers_of_the_paper_and_of_ours_are_filled_in(tmp_path: Path) -> None:
     marks = " ".join(f"<!-- {number} -->?<!-- / -->" for number in numbers)
     written = filled(marks, tmp_path / "README.md")
     assert re.sub(r"<!--.*?-->", "", written) == "8.75, 7.51 2.00 ± 1.41"
+
+
+def test_the_table_of_a_benchmark_is_filled_in_once_its_rounds_are_there(tmp_path: Path) -> None:
+    (tmp_path / "experiments/a").mkdir(parents=True)
+    mark = "<!-- rounds a rounds.csv -->?<!-- / -->"
+    empty = filled(mark, tmp_path / "README.md")
+    assert "`rounds.csv` is not here yet." in empty
+    speeds = {"ours": [4.0, 6.0], "theirs": [2.0, 2.0]}
+    (tmp_path / "experiments/a/rounds.csv").write_text(rounds_csv(speeds))
+    assert markdown_table(speeds) in filled(empty, tmp_path / "README.md")

@@ -7,6 +7,7 @@ import torch
 
 from resnet_lab.runs import provenance
 from resnet_lab.training import kernels
+from resnet_lab.training.job import warn_of_emulation
 
 XEON = """processor\t: 0
 cpu family\t: 6
@@ -40,6 +41,24 @@ def test_the_kernels_are_told_apart_by_processor_libraries_and_settings(monkeypa
         assert found["onednn"] in torch.__config__.show()
     if torch.backends.mkl.is_available():
         assert found["mkl"] in torch.__config__.show()
+
+
+@pytest.mark.parametrize(
+    ("instruction", "told"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512_vnni", False)]
+)
+def test_a_processor_that_would_emulate_bfloat16_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instruction: str, told: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(XEON.replace("hypervisor", instruction))
+    monkeypatch.setattr(provenance, "CPUINFO", tmp_path / "cpuinfo")
+    assert kernels.has_bf16(torch.device("cpu")) is told
+
+
+@pytest.mark.usefixtures("xeon")
+@pytest.mark.parametrize(("precision", "warned"), [("bf16-mixed", True), ("bf16-true", True), ("32-true", False)])
+def test_emulated_bfloat16_is_warned_of(caplog: pytest.LogCaptureFixture, precision: str, warned: bool) -> None:
+    warn_of_emulation({"precision": precision}, torch.device("cpu"))
+    assert (f"trainer.precision={precision} is slower here than 32-true" in caplog.text) is warned
 
 
 def test_a_gpu_has_its_name_its_libraries_and_what_they_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

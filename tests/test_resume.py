@@ -118,10 +118,11 @@ def test_ended_at_any_iteration_it_goes_on_exactly(
         ("optimizer=adamw", "schedule=cosine_warmup"),
         ("optimizer=sgd_nesterov", "schedule=one_cycle"),
         ("schedule=chain",),
+        ("trainer.precision=bf16-mixed",),
     ],
-    ids=["adamw", "one cycle", "chain"],
+    ids=["adamw", "one cycle", "chain", "bf16-mixed"],
 )
-def test_other_optimizers_and_schedules_resume_exactly(
+def test_other_optimizers_schedules_and_precisions_resume_exactly(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
 ) -> None:
     whole, config = tiny(*settings, "iterations=8", "experiment_name=whole")

@@ -1,4 +1,7 @@
-"""Contenders timed in turn, round after round, so that other load on the machine hits all of them; as ratios."""
+"""Contenders timed in turn, round after round, so that other load on the machine hits all of them; as ratios.
+
+A contender that is left out has no speeds, an empty list.
+"""
 
 import csv
 import logging
@@ -33,7 +36,7 @@ def measure(contenders: dict[str, Contender]) -> dict[str, list[float]]:
 def ratios(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Divide the first contender's speeds by each other's, round by round: median and range."""
     first, *others = speeds
-    return {f"{first} / {other}": ratio(speeds[first], speeds[other]) for other in others}
+    return {f"{first} / {other}": ratio(speeds[first], speeds[other]) for other in others if speeds[other]}
 
 
 def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
@@ -42,10 +45,15 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 
 def rounds_csv(speeds: dict[str, list[float]]) -> str:
-    """Write the measured numbers as CSV, one row per round and contender; the table can be recomputed from it."""
+    """Write the measured numbers as CSV, one row per round and contender; the table can be recomputed from it.
+
+    A contender that is left out has one row, without round and number, after the others.
+    """
+    measured = {name: values for name, values in speeds.items() if values}
     lines = ["round,contender,images_per_second"]
-    for number, values in enumerate(zip(*speeds.values(), strict=True), 1):
-        lines += [f'{number},"{name}",{value!r}' for name, value in zip(speeds, values, strict=True)]
+    for number, values in enumerate(zip(*measured.values(), strict=True), 1):
+        lines += [f'{number},"{name}",{value!r}' for name, value in zip(measured, values, strict=True)]
+    lines += [f',"{name}",' for name in speeds if name not in measured]
     return "\n".join(lines) + "\n"
 
 
@@ -53,15 +61,22 @@ def read_rounds(text: str) -> dict[str, list[float]]:
     """Read the contenders' images per second in every round from the text of `rounds_csv`."""
     speeds: dict[str, list[float]] = {}
     for row in csv.DictReader(text.splitlines()):
-        speeds.setdefault(row["contender"], []).append(float(row["images_per_second"]))
+        values = speeds.setdefault(row["contender"], [])
+        if row["round"]:
+            values.append(float(row["images_per_second"]))
     return speeds
 
 
 def markdown_table(speeds: dict[str, list[float]]) -> str:
+    """Write medians and ratios as a Markdown table, one row per contender; the first is who is compared."""
     first = next(iter(speeds))
     lines = [f"| contender | images/s (median) | {first} / contender (median, range) |", "| --- | --- | --- |"]
     for name, values in speeds.items():
-        r = ratio(speeds[first], values)
-        shown = "" if name == first else f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})"
-        lines.append(f"| {name} | {statistics.median(values):.0f} | {shown} |")
+        shown = ratio_shown(speeds[first], values) if values and name != first else ""
+        lines.append(f"| {name} | {f'{statistics.median(values):.0f}' if values else 'left out'} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def ratio_shown(ours: list[float], theirs: list[float]) -> str:
+    r = ratio(ours, theirs)
+    return f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})"

@@ -1,5 +1,7 @@
-"""The job `throughput`: the speed of our fit beside a bare loop and beside the usual loader, as ratios."""
+"""The job `throughput`: the speed of our fit beside other loops, beside the net's convolutions alone and beside
+itself in bfloat16, as ratios."""
 
+import logging
 import os
 import tempfile
 import time
@@ -18,6 +20,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from resnet_lab.benchmarks.convolutions import convolutions_of, pass_through
 from resnet_lab.benchmarks.rounds import Contender, markdown_table, measure, ratios, rounds_csv
 from resnet_lab.checks import UserError
 from resnet_lab.config.build import build
@@ -27,6 +30,9 @@ from resnet_lab.files import write_atomically
 from resnet_lab.runs.directory import Run
 from resnet_lab.training.acceleration import fused
 from resnet_lab.training.job import build_all, build_trainer, set_threads
+from resnet_lab.training.kernels import NO_BF16, has_bf16
+
+log = logging.getLogger(__name__)
 
 WARM_UP = 3  # iterations at the start of each turn that are not timed
 FLOAT32, BF16 = ("32-true", "32"), ("bf16-mixed", "bf16")
@@ -42,17 +48,42 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"job=throughput needs images in memory, not data._target_={config['data']['_target_']}")
     data.prepare()
     check_size(data, config["iterations"])
+    further, left_out = further_contenders(config, data, steps)
     contenders: dict[str, Contender] = {
-        "fit": Fit(config | {"iterations": steps}),
+        "fit": Fit(config, steps),
         "bare loop": BareLoop(config, data, steps),
         "usual loader": UsualLoader(config, data, steps),
+        **further,
     }
-    speeds = measure(contenders)
+    speeds = measure(contenders) | {name: [] for name in left_out}
     text = markdown_table(speeds)
     write_atomically(run.directory / "throughput.md", text)
     write_atomically(run.directory / "rounds.csv", rounds_csv(speeds))
     print(text)
-    return {"images_per_second": speeds, "ratios": ratios(speeds)}
+    return {"images_per_second": speeds, "ratios": ratios(speeds), "left_out": left_out}
+
+
+def further_contenders(
+    config: dict[str, Any], data: ImageData, steps: int
+) -> tuple[dict[str, Contender], dict[str, str]]:
+    """Those that depend on net and device; and why others of them are left out."""
+    floor = ConvolutionFloor(config, data, steps)
+    no_floor = "" if floor.convolutions else "the net has no convolutions"
+    no_bf16 = why_no_bf16(config["trainer"])
+    reasons = {"convolution floor": no_floor, "fit in bf16": no_bf16}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    for name, reason in left_out.items():
+        log.warning("%s is left out: %s", name, reason)
+    contenders: dict[str, Contender] = {} if no_floor else {"convolution floor": floor}
+    in_bf16 = config | {"trainer": config["trainer"] | {"precision": "bf16-mixed"}}
+    return contenders if no_bf16 else contenders | {"fit in bf16": Fit(in_bf16, steps)}, left_out
+
+
+def why_no_bf16(trainer: dict[str, Any]) -> str:
+    """Why a fit in bfloat16 would show nothing; empty if it would."""
+    if str(trainer.get("precision")) in BF16:
+        return f"trainer.precision={trainer['precision']} has all of them in it"
+    return "" if has_bf16(device_of(trainer)) else NO_BF16
 
 
 def check_size(data: ImageData, iterations: int) -> None:
@@ -116,8 +147,8 @@ def check_precision(trainer: dict[str, Any]) -> None:
 class Fit(Contender):
     """`resnet-lab`: the Trainer with all our callbacks, our data, our LightningModule."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
+    def __init__(self, config: dict[str, Any], steps: int) -> None:
+        self.config = config | {"iterations": steps}
         self.data, self.classifier = build_all(config)
         self.data.prepare()
 
@@ -168,6 +199,26 @@ class BareLoop(Loop):
 
     def batches(self) -> Iterable[tuple[Tensor, Tensor]]:
         return repeat(self.batch)
+
+
+class ConvolutionFloor(Contender):
+    """The convolutions of the net alone, forward and both backward passes: none of the loops can be faster."""
+
+    def __init__(self, config: dict[str, Any], data: ImageData, steps: int) -> None:
+        self.device = device_of(config["trainer"])
+        self.batch_size, self.steps = data.batch_size, steps
+        alone = config["runtime"] | {"compile": False, "activation_checkpointing": False}
+        net = build_all(config | {"runtime": alone})[1].net.to(self.device)
+        images, _ = next(data.batches("train", data.batch_size))
+        with precision_of(config["trainer"], self.device):
+            self.convolutions = convolutions_of(net, images.to(self.device))
+
+    def turn(self) -> float:
+        stopwatch = Stopwatch(self.device, self.steps)
+        for _ in range(self.steps):
+            pass_through(self.convolutions)
+            stopwatch.on_train_batch_end()
+        return stopwatch.speed(self.batch_size)
 
 
 class UsualLoader(Loop):

@@ -7,6 +7,7 @@ mark and `<!-- / -->`:
     <!-- outcome lesion deeper -->                whether a claim of its config is shown
     <!-- ours smoke train_error plain-8 -->       mean and standard deviation of a column of its results.csv
     <!-- rows cifar10_eighth jpeg.csv -->         a CSV in the folder of an experiment, as a table
+    <!-- rounds throughput rounds.csv -->         the table of a benchmark, computed from its rounds
     <!-- paper 6 test_error resnet-20 -->         a number that the paper prints: table, measure, net or nets
 What ends in `_ko` is the same in Korean.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from resnet_lab.benchmarks.rounds import markdown_table, read_rounds
 from resnet_lab.report.claims import OUTCOMES, Judged, counts, judged
 from resnet_lab.report.committed import read_committed
 from resnet_lab.report.numbers import paper_numbers
@@ -131,9 +133,17 @@ def of_rows(experiments: Path, name: str, file: str) -> str:
     return "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
 
 
+def of_rounds(experiments: Path, name: str, file: str) -> str:
+    """The table of the rounds that a benchmark wrote; says so where they are not committed."""
+    path = experiments / name / file
+    told = markdown_table(read_rounds(path.read_text())) if path.exists() else f"`{file}` is not here yet.\n"
+    return f"\n\n{told}\n"
+
+
 WHAT: dict[str, Callable[..., str]] = {
     "paper": of_paper,
     "rows": of_rows,
+    "rounds": of_rounds,
     "outcome": of_claim({name: name for name in OUTCOMES}),
     "outcome_ko": of_claim(KOREAN),
     "ours": of_results,

@@ -40,7 +40,7 @@ from resnet_lab.training.checkpoint import VerifiedCheckpointIO, is_of, newest_w
 from resnet_lab.training.header import header
 from resnet_lab.training.hyperparameters import hyperparameters
 from resnet_lab.training.kept import KeepWeights
-from resnet_lab.training.kernels import kernels
+from resnet_lab.training.kernels import NO_BF16, has_bf16, kernels
 from resnet_lab.training.pictures import Found
 from resnet_lab.training.watching import Watch
 from resnet_lab.weights.start import freeze, start_from
@@ -77,6 +77,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
         run.keep_metrics_until(step)
         run.update(**facts)
         say(header(run, config, facts, data.iterations_per_epoch, checkpoint, step))
+        warn_of_emulation(config["trainer"], trainer.strategy.root_device)
     if not config["iterations"]:
         return {"iterations": 0}
     fit(trainer, module, data, checkpoint)
@@ -108,6 +109,12 @@ def fit(trainer: Trainer, module: TaskModule, data: ImageData, checkpoint: Path 
             f"{checkpoint} has a checksum that holds, but no state of this run ({type(error).__name__}: {error}); "
             "remove it to resume from the one before it, or start anew with force=true"
         ) from error
+
+
+def warn_of_emulation(trainer: dict[str, Any], device: torch.device) -> None:
+    precision = str(trainer.get("precision"))
+    if precision.startswith("bf16") and not has_bf16(device):
+        log.warning("trainer.precision=%s is slower here than 32-true: %s", precision, NO_BF16)
 
 
 def say(lines: list[str]) -> None:

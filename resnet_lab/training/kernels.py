@@ -26,6 +26,9 @@ INSTRUCTIONS = (
     "bf16",
     "i8mm",
 )
+# those by which oneDNN computes convolutions in bfloat16, which it emulates without them
+BF16 = ("avx512_bf16", "amx_bf16")
+NO_BF16 = f"the device has no instructions for bfloat16 (on a CPU {' or '.join(BF16)})"
 VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "ONEDNN_MAX_CPU_ISA",
@@ -64,8 +67,22 @@ def kernels(device: torch.device) -> dict[str, Any]:
 
 
 def instructions() -> str:
-    flags = (cpu_fact("flags") or cpu_fact("Features")).split()
-    return " ".join(name for name in INSTRUCTIONS if name in flags)
+    found = flags()
+    return " ".join(name for name in INSTRUCTIONS if name in found)
+
+
+def flags() -> list[str]:
+    return (cpu_fact("flags") or cpu_fact("Features")).split()
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device itself computes in bfloat16, so that this is faster than float32.
+
+    torch's own `torch.ops.mkldnn._is_mkldnn_bf16_supported` also accepts CPUs with AVX-512 that emulate it.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return not {*BF16}.isdisjoint(flags())
 
 
 def gpu(device: torch.device) -> dict[str, Any]:
