@@ -1,6 +1,7 @@
 """Object detection by torchvision's Faster R-CNN, and its mean average precision."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,18 +113,31 @@ class Regions(Counts):
         return {"loss": loss / images, "error": 100 * wrong / regions}
 
 
+class OfAllProcesses(MeanAveragePrecision):
+    """torchmetrics', which would gather image by image, and fail where processes have different numbers of them."""
+
+    def _sync_dist(self, *_: Any, **__: Any) -> None:
+        own = {name: [tensor.cpu() for tensor in getattr(self, name)] for name in self._reductions}
+        of_each: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(of_each, own)
+        for name in own:
+            # in the order of the images, in which scores that are equal count
+            turns = zip_longest(*(states[name] for states in of_each))
+            setattr(self, name, [tensor for turn in turns for tensor in turn if tensor is not None])
+
+
 class AveragePrecision(Measure):
     """Mean average precision in percent, as COCO defines it, by torchmetrics.
 
     The `error` is 100 less `map_50`, the one of boxes that overlap an object's by half. `map` is the mean over
     overlaps from 0.5 to 0.95; `map_small` and its like are those of objects of a size, where there are any. With
-    `of_classes` there is one for each class, too.
+    `of_classes` there is one for each class that is annotated, too.
     """
 
     def __init__(self, of_classes: bool) -> None:
         super().__init__()
         self.of_classes = of_classes
-        self.precision = MeanAveragePrecision(class_metrics=of_classes, backend="faster_coco_eval")
+        self.precision = OfAllProcesses(class_metrics=of_classes, backend="faster_coco_eval")
         self.precision.warn_on_many_detections = False
 
     def reset(self) -> None:
@@ -138,13 +152,13 @@ class AveragePrecision(Measure):
         )
 
     def compute_and_reset(self, reduce: Reduce) -> dict[str, float]:
-        """Compute over all processes, which torchmetrics gathers; see `Measure`."""
+        """Compute over the images of all processes; see `Measure`."""
         self.counted(reduce(self.images.double()).item())
         found = self.precision.compute()
         self.reset()
         of_sizes = {f"map_{size}": found[f"map_{size}"] for size in SIZES if found[f"map_{size}"] >= 0}
         of_classes = zip(found["classes"].view(-1).tolist(), found["map_per_class"].view(-1), strict=True)
-        named = {f"map_class_{label}": value for label, value in of_classes} if self.of_classes else {}
+        named = {f"map_class_{label}": ap for label, ap in of_classes if ap >= 0} if self.of_classes else {}
         values = {"map_50": found["map_50"], "map": found["map"]} | of_sizes | named
         percent = {name: 100 * max(value.item(), 0.0) for name, value in values.items()}
         return {"error": 100 - percent["map_50"]} | percent

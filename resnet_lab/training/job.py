@@ -130,7 +130,7 @@ def has_begun(trainer: Trainer) -> bool:
 
 def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None:
     """Refuse a last batch of an epoch that leaves a process one image, if the net cannot be trained on one."""
-    size, net = len(data.train_images().labels), backbone_of(net)
+    size, net = len(data.train_images().labels), counted_of(net)
     if data.batch_size > size:
         log.warning("data.batch_size=%d is more than the %d training images", data.batch_size, size)
     last = size % data.batch_size or data.batch_size
@@ -138,7 +138,7 @@ def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None
         return
     try:
         with torch.no_grad():
-            copy.deepcopy(net).train()(torch.zeros(1, data.in_channels, data.image_size, data.image_size))
+            copy.deepcopy(net)(torch.zeros(1, data.in_channels, data.image_size, data.image_size))
     except ValueError as error:
         raise UserError(
             f"data.batch_size={data.batch_size} leaves a last batch of {last} of the {size} training images, one "
