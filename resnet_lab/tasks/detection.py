@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 GRID = 7  # cells of a region's features in each direction
 REGION_HEADS = ("mlp", "rest")
 SURE = 0.5  # the score from which a box is drawn
+# COCO's, in double precision: torchmetrics' own are rounded, and a recall of 0.3 would be below its 0.3
+OVERLAPS, RECALLS = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
 SIZES = ("small", "medium", "large")  # COCO's: below 32x32 pixels, below 96x96, and above
 
 
@@ -114,7 +117,7 @@ class Regions(Counts):
 
 
 class OfAllProcesses(MeanAveragePrecision):
-    """torchmetrics', which would gather image by image, and fail where processes have different numbers of them."""
+    """torchmetrics', which would gather image by image, and fail where some process has more of them."""
 
     def _sync_dist(self, *_: Any, **__: Any) -> None:
         own = {name: [tensor.cpu() for tensor in getattr(self, name)] for name in self._reductions}
@@ -137,7 +140,9 @@ class AveragePrecision(Measure):
     def __init__(self, of_classes: bool) -> None:
         super().__init__()
         self.of_classes = of_classes
-        self.precision = OfAllProcesses(class_metrics=of_classes, backend="faster_coco_eval")
+        self.precision = OfAllProcesses(
+            iou_thresholds=OVERLAPS, rec_thresholds=RECALLS, class_metrics=of_classes, backend="faster_coco_eval"
+        )
         self.precision.warn_on_many_detections = False
 
     def reset(self) -> None:
