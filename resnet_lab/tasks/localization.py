@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 OVERLAP = 0.5  # intersection over union from which a box is right, as in ILSVRC
 GRID = 7  # cells of features in each direction, as for the regions of Fast R-CNN
-WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of centre and size in a box's regression, those of Fast R-CNN
+# Of centre and size in a box's regression. Fast R-CNN enlarges them, as proposals lie close to their objects; here
+# they are relative to the whole image.
+WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 BETA = 1 / 9  # where the smooth L1 loss turns from a square to a line, torchvision's for detectors
 
 
