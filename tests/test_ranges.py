@@ -41,8 +41,8 @@ WRONG: dict[str, dict[str, Any]] = {
         "eval_shorter_side": 200,
     },
     "resnet_lab.data.Scenes": {"objects": "letters", "count": [0, 4], "sizes": [48, 16], "scene_seed": -1},
-    "resnet_lab.tasks.Segmentation": {"head": "unet"},
-    "resnet_lab.tasks.Localization": {"hidden": 0},
+    "resnet_lab.tasks.Segmentation": {"head": "unet", "stride": 0},
+    "resnet_lab.tasks.Localization": {"hidden": 0, "stride": 0},
     "resnet_lab.tasks.Detection": {
         **dict.fromkeys(("hidden", "proposals", "sampled_anchors", "sampled_regions", "detections"), 0),
         **dict.fromkeys(("stride", "shorter_side", "longest_side"), 0),

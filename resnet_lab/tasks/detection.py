@@ -249,11 +249,11 @@ class Detection(Task):
         longest_side: int | None = None,
         frozen_norm: bool = False,
     ) -> None:
-        sides = {"shorter_side": shorter_side, "longest_side": longest_side}
+        pixels = {"stride": stride, "shorter_side": shorter_side, "longest_side": longest_side}
         check_choice("region_head", region_head, REGION_HEADS)
         check_positive(hidden=hidden, proposals=proposals, detections=detections)
         check_positive(sampled_anchors=sampled_anchors, sampled_regions=sampled_regions)
-        check_positive(**{name: side for name, side in sides.items() if side is not None})
+        check_positive(**{name: number for name, number in pixels.items() if number is not None})
         for anchors, numbers in {"anchor_sizes": anchor_sizes, "aspect_ratios": aspect_ratios}.items():
             if not numbers or min(numbers) <= 0:
                 raise ValueError(f"{anchors} must be a list of numbers above 0, got {list(numbers)}")

@@ -166,7 +166,7 @@ class Localization(Task):
     name = "localization"
 
     def __init__(self, hidden: int = 1024, stride: int | None = 16, frozen_norm: bool = False) -> None:
-        check_positive(hidden=hidden)
+        check_positive(hidden=hidden, stride=1 if stride is None else stride)
         self.hidden, self.stride, self.frozen_norm = hidden, stride, frozen_norm
 
     def network(self, net: nn.Module, data: "ImageData") -> nn.Module:

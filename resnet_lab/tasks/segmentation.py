@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 
-from resnet_lab.checks import check_choice
+from resnet_lab.checks import check_choice, check_positive
 from resnet_lab.data.annotations import UNKNOWN, Annotation
 from resnet_lab.data.batches import Batch
 from resnet_lab.models.backbone import OnBackbone, freeze_normalization, split
@@ -140,6 +140,7 @@ class Segmentation(Task):
 
     def __init__(self, head: str = "fcn", stride: int | None = 16, frozen_norm: bool = False) -> None:
         check_choice("head", head, HEADS)
+        check_positive(stride=1 if stride is None else stride)
         self.head, self.stride, self.frozen_norm = head, stride, frozen_norm
 
     def network(self, net: nn.Module, data: "ImageData") -> nn.Module:
