@@ -13,6 +13,16 @@ ANNOTATED: dict[str, tuple[str, ...]] = {
     "resnet_lab.data.VOC": ("detection", "segmentation"),
     "resnet_lab.data.Scenes": (CLASSIFICATION, "detection", "localization", "segmentation"),
 }
+# Nets that are no sequence of parts, which a backbone is taken from.
+NO_BACKBONES = {
+    f"resnet_lab.models.{name}": label
+    for name, label in {
+        "alexnet": "AlexNet",
+        "googlenet": "GoogLeNet",
+        "inception_v4": "Inception-v4",
+        "inception_resnet_v2": "Inception-ResNet-v2",
+    }.items()
+}
 
 # What their errors are.
 ERRORS = {
@@ -64,6 +74,10 @@ def check_other(task: str, config: dict[str, Any]) -> None:
     for key, value in {"label_smoothing": 0.0, "mixup": 0.0, "analyses": [], "job": "train"}.items():
         if config[key] != value:
             raise UserError(f"{key}={config[key]} is for task=classification, got task={task}; leave it out")
+    if (net := NO_BACKBONES.get(str(config["model"].get("_target_")))) is not None:
+        raise UserError(
+            f"{net} cannot be a backbone, which task={task} needs; choose a residual, plain or VGG net"
+        )
     if config["task"].get("frozen_norm") and config["weights"] is None:
         raise UserError("task.frozen_norm=true leaves batch normalization as in given weights; set weights=FILE")
     if task == "detection" and importlib.util.find_spec("faster_coco_eval") is None:
