@@ -13,7 +13,7 @@ import pytest
 
 from resnet_lab.report import main, write_report
 from resnet_lab.report.analyses import draw_analysis, shown
-from resnet_lab.report.committed import read_committed
+from resnet_lab.report.committed import line, read_committed
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.paper import CIFAR_RECIPE, IMAGENET_RECIPE, WARMUP, paper_errors, paper_test_error
 from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
@@ -533,3 +533,12 @@ def test_a_crowd_of_nets_is_divided_into_panels(tmp_path: Path) -> None:
         assert drawn.count(f">{title}<") == 1
     assert drawn.count(">layer<") == 6 * 4  # of each panel
     assert drawn.count(">activation tanh<") == 1  # in the legend
+
+
+@pytest.mark.parametrize(("given", "kept"), [("/there/net.pth", "net.pth"), ("of:another", "of:another")])
+def test_where_first_weights_lay_is_not_committed(given: str, kept: str) -> None:
+    weights = {"file": "/there/net.pth", "note": "/there/net.pth has the net's own names", "sha256": "0123"}
+    record = {"config": {"weights": given}, "weights": weights}
+    found = line(Result(Path("/there/outputs/mine/net/seed0"), "completed", record=record))["record"]
+    assert found["weights"] == {"sha256": "0123"}
+    assert found["config"]["weights"] == kept

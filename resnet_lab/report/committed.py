@@ -24,8 +24,12 @@ def runs_jsonl(study: Study) -> str:
 
 def line(result: Result) -> dict[str, Any]:
     record = {key: value for key, value in result.record.items() if key not in LEFT_OUT}
+    if "weights" in record:  # the checksum says which, the rest where they lay
+        record["weights"] = {"sha256": record["weights"].get("sha256")}
     if "config" in record:
         record["config"] = {key: value for key, value in record["config"].items() if key not in PLACES}
+        if weights := record["config"].get("weights"):
+            record["config"]["weights"] = Path(weights).name
         record["config"]["data"] = {k: v for k, v in result.config.get("data", {}).items() if k != "root"}
     return {
         "run": "/".join(result.directory.parts[-3:]),
