@@ -8,6 +8,7 @@ mark and `<!-- / -->`:
     <!-- ours smoke train_error plain-8 -->       mean and standard deviation of a column of its results.csv
     <!-- rows cifar10_eighth jpeg.csv -->         a CSV in the folder of an experiment, as a table
     <!-- rounds throughput rounds.csv -->         the table of a benchmark, computed from its rounds
+    <!-- ratio throughput rounds.csv bare loop --> its median ratio to the contender whose name ends so
     <!-- paper 6 test_error resnet-20 -->         a number that the paper prints: table, measure, net or nets
 What ends in `_ko` is the same in Korean.
 """
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from resnet_lab.benchmarks.rounds import markdown_table, read_rounds
+from resnet_lab.benchmarks.rounds import markdown_table, ratio, read_rounds
 from resnet_lab.report.claims import OUTCOMES, Judged, counts, judged
 from resnet_lab.report.committed import read_committed
 from resnet_lab.report.numbers import paper_numbers
@@ -140,10 +141,19 @@ def of_rounds(experiments: Path, name: str, file: str) -> str:
     return f"\n\n{told}\n"
 
 
+def of_ratio(experiments: Path, name: str, file: str, *contender: str) -> str:
+    """How many times as fast a benchmark's first contender was as another: the median of its rounds."""
+    speeds = read_rounds((experiments / name / file).read_text())
+    ours, *_ = speeds.values()
+    (theirs,) = (values for other, values in speeds.items() if other.endswith(" ".join(contender)))
+    return f"{ratio(ours, theirs)['median']:.2f}"
+
+
 WHAT: dict[str, Callable[..., str]] = {
     "paper": of_paper,
     "rows": of_rows,
     "rounds": of_rounds,
+    "ratio": of_ratio,
     "outcome": of_claim({name: name for name in OUTCOMES}),
     "outcome_ko": of_claim(KOREAN),
     "ours": of_results,
