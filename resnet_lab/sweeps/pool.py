@@ -1,5 +1,6 @@
 """`hydra/launcher=pool`: the jobs of a sweep in parallel on one machine, each a fresh process."""
 
+import importlib
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -102,6 +103,8 @@ class PoolLauncher(SweepLauncher[LocalJob]):
         jobs = [LocalJob(config, self.commands.get(config["run_dir"], ())) for config in configs]
         unfinished = [job.config for job in jobs if not job.is_finished()]
         self.starter = Starter(unfinished, self.places[0])
+        if unfinished:  # meanwhile import what draws, which takes as long as a short run
+            importlib.import_module("resnet_lab.report")
         return jobs
 
     def step(self, jobs: Sequence[LocalJob]) -> None:

@@ -1,5 +1,6 @@
 """Hydra's sweeper, made to check all jobs of a sweep before it writes anything."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ class CheckingSweeper(BasicSweeper):
             self.launcher.check([job for batch in batches for job in batch])
             self._make_folder()
         return batches
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose the jobs, unless this launcher has done so already."""
+        if not isinstance(self.launcher, SweepLauncher):
+            super().validate_batch_is_legal(batch)
 
     def _make_folder(self) -> None:
         folder = Path(self.config.hydra.sweep.dir)  # type: ignore[union-attr]
