@@ -168,6 +168,10 @@ def test_strategies_are_some_of_lightnings() -> None:
         (["schedule.gamma=2"], "schedule.gamma must be a number in (0, 1], got 2"),
         (["schedule.milestones=[9,3]"], "schedule.milestones must be a list of positive iterations in order"),
         (
+            ["schedule=cosine", "schedule.T_max=0"],
+            "schedule.T_max must be a positive integer, got 0",
+        ),
+        (
             ["schedule=one_cycle", "schedule.total_steps=9"],
             "schedule.total_steps must be 690 or more, as there are",
         ),

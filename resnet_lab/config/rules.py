@@ -7,6 +7,7 @@ from typing import Any
 from resnet_lab.checks import UserError
 from resnet_lab.config import tasks, trainer
 from resnet_lab.config.values import (
+    COUNT,
     COUNT_OR_NULL,
     FACTORY,
     FOLDER,
@@ -136,6 +137,8 @@ def check_schedule(config: dict[str, Any]) -> None:
             "schedule.monitor=val/error needs data.holdout: without images held out, the validation error is "
             "the test error, and nothing is chosen by that; set data.holdout=5000 or schedule.monitor=train/error"
         )
+    if config["iterations"] and "T_max" in schedule:  # a net at initialization has a fall of no iterations
+        check("schedule.T_max", schedule["T_max"], COUNT)
     if is_integer(schedule.get("total_steps"), 1, config["iterations"] - 1):
         raise UserError(
             f"schedule.total_steps must be {config['iterations']} or more, as there are as many iterations, got "
