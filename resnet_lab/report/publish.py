@@ -9,6 +9,7 @@ mark and `<!-- / -->`:
     <!-- rows cifar10_eighth jpeg.csv -->         a CSV in the folder of an experiment, as a table
     <!-- rounds throughput rounds.csv -->         the table of a benchmark, computed from its rounds
     <!-- ratio throughput rounds.csv bare loop --> its median ratio to the contender whose name ends so
+    <!-- nets fashion_mnist_baselines -->         a table of its nets: what they cost, how they err
     <!-- paper 6 test_error resnet-20 -->         a number that the paper prints: table, measure, net or nets
 What ends in `_ko` is the same in Korean.
 """
@@ -25,11 +26,15 @@ from resnet_lab.report.claims import OUTCOMES, Judged, counts, judged
 from resnet_lab.report.committed import read_committed
 from resnet_lab.report.numbers import paper_numbers
 from resnet_lab.report.results import Group, Study, read_results
+from resnet_lab.report.tables import cell, multiply_adds, parameters, speed
+from resnet_lab.report.tables import markdown_table as table_of
 from resnet_lab.report.verdict import spread, verdict
 
 KOREAN = dict(zip(OUTCOMES, ("확인됨", "확인되지 않음", "미결정"), strict=True))
 SILENT = " and {silent} of {seeds} that did not start to train"
 SILENT_KOREAN = " (시드 {seeds}개 중 {silent}개는 학습이 시작되지 않음)"
+COSTS = ["net", "parameters", "multiply-adds", "images/s", "train error", "test error"]
+COSTS_KOREAN = ["신경망", "매개변수", "곱셈-덧셈", "이미지/초", "학습 오차", "시험 오차"]
 MARK = re.compile(r"(<!-- (\w+) ([\w. -]+?) -->)(.*?)(<!-- / -->)", re.DOTALL)
 
 
@@ -81,6 +86,23 @@ def counted(found: list[Judged], words: dict[str, str]) -> str:
     return ", ".join(f"{word} {number}" for word, number in numbers.items() if number)
 
 
+def costs(header: list[str]) -> Callable[[Study], str]:
+    """What each net costs and how it errs, the cheapest first."""
+
+    def told(study: Study) -> str:
+        nets = sorted((group for group in study.groups if group.completed), key=by_costs)
+        rows = [[title(net), *(tell(net) for tell in (parameters, multiply_adds, speed))] for net in nets]
+        for row, net in zip(rows, nets, strict=True):
+            row += [cell(net, "train_error"), cell(net, "test_error")]
+        return f"\n\n{table_of(header, rows)}\n\n"
+
+    return told
+
+
+def by_costs(group: Group) -> float:
+    return min(group.values("multiply_adds"), default=0)
+
+
 OF_STUDIES: dict[str, Callable[[Study], str]] = {
     "train_error": errors("train_error", True, False),
     "plain_train_error": errors("train_error", True),
@@ -88,6 +110,8 @@ OF_STUDIES: dict[str, Callable[[Study], str]] = {
     "train_error_ko": errors("train_error", True, False, silence=SILENT_KOREAN),
     "plain_train_error_ko": errors("train_error", True, silence=SILENT_KOREAN),
     "verdict": lambda study: verdict(study)[0],
+    "nets": costs(COSTS),
+    "nets_ko": costs(COSTS_KOREAN),
     "counts": lambda study: counts(judged(study)),
     "counts_ko": lambda study: counted(judged(study), KOREAN),
     "sentences": lambda study: "\n\n" + "\n".join(f"- {sentence}" for sentence in verdict(study)[1:]) + "\n\n",
