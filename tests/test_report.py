@@ -489,6 +489,22 @@ def test_a_report_can_be_made_again_from_what_is_committed(tmp_path: Path) -> No
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
 
 
+def test_runs_of_another_machine_join_those_committed(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1, 2, 3], (56, "none"): [5, 6, 9]})
+    write_report([path], tmp_path / "whole")
+    committed = tmp_path / "committed"
+    committed.mkdir()
+    lines = (tmp_path / "whole/runs.jsonl").read_text().splitlines(keepends=True)
+    (committed / "runs.jsonl").write_text("".join(line for line in lines if '"seed": 2' not in line))
+    for seed in (0, 1):
+        for directory in path.glob(f"*/seed{seed}"):
+            shutil.rmtree(directory)
+    write_report([committed, path], committed)
+    assert sorted((committed / "runs.jsonl").read_text().splitlines(keepends=True)) == sorted(lines)
+    for file in ("report.md", "curves.svg", "depth.svg"):
+        assert (committed / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"run": "x"}', "{}" * 9, "null"])
 def test_a_damaged_line_of_what_is_committed_costs_its_own_run(tmp_path: Path, line: str) -> None:
     write_report([study(tmp_path, {(20, "none"): [1, 2]})], tmp_path / "first")
