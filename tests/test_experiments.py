@@ -124,3 +124,20 @@ def test_the_table_of_a_benchmark_is_filled_in_once_its_rounds_are_there(tmp_pat
     speeds = {"ours": [4.0, 6.0], "theirs": [2.0, 2.0]}
     (tmp_path / "experiments/a/rounds.csv").write_text(rounds_csv(speeds))
     assert markdown_table(speeds) in filled(empty, tmp_path / "README.md")
+
+
+def test_the_ratio_of_a_benchmark_is_the_median_of_its_rounds(tmp_path: Path) -> None:
+    (tmp_path / "experiments/a").mkdir(parents=True)
+    speeds = {"ours": [4.0, 9.0, 10.0], "theirs": [2.0, 2.0, 2.0], "that of others": [1.0, 1.0, 100.0]}
+    (tmp_path / "experiments/a/rounds.csv").write_text(rounds_csv(speeds))
+    marks = "<!-- ratio a rounds.csv theirs --><!-- / --> <!-- ratio a rounds.csv of others --><!-- / -->"
+    assert re.sub(r"<!--.*?-->", "", filled(marks, tmp_path / "README.md")) == "4.50 4.00"
+
+
+def test_the_nets_of_a_study_are_listed_from_the_cheapest() -> None:
+    path = ROOT / "experiments/README.md"
+    header, _, *rows = filled("<!-- nets scenes_classification --><!-- / -->", path).strip().splitlines()[2:-2]
+    costs = [float(row.split(" | ")[2].removesuffix("M")) for row in rows]
+    assert header == "| net | parameters | multiply-adds | images/s | train error | test error |"
+    assert costs == sorted(costs)
+    assert len(costs) == 5
