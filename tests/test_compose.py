@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 from omegaconf import OmegaConf
@@ -25,7 +26,7 @@ from resnet_lab.runs.identity import identity
 from resnet_lab.runs.start import prepare
 from resnet_lab.runs.worker import execute
 from resnet_lab.sweeps.launcher import check_distinct
-from resnet_lab.sweeps.pool import share_out
+from resnet_lab.sweeps.pool import PoolLauncher, share_out
 from resnet_lab.training.job import build_all
 
 Composed = Callable[..., dict[str, Any]]
@@ -339,3 +340,20 @@ def test_an_imagenet_stem_warns_of_small_images(
         overrides = ("model.depth=18", f"model.stem={stem}", f"data.image_size={pixels}")
         build_all(tiny("model=imagenet_resnet", *overrides, "force=true")[1])
         assert ("model.stem=imagenet leaves almost nothing of images of 64 pixels" in caplog.text) == warns
+
+
+def test_each_job_of_a_sweep_is_composed_once(main: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[tuple[str, ...]] = []
+    load = ConfigLoaderImpl.load_sweep_config
+
+    def counted(self: ConfigLoaderImpl, master_config: Any, sweep_overrides: list[str]) -> Any:
+        composed.append(tuple(sweep_overrides))
+        return load(self, master_config, sweep_overrides)
+
+    def nothing_runs(self: PoolLauncher, configs: list[dict[str, Any]]) -> NoReturn:
+        raise SystemExit(f"{len(configs)} jobs")
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counted)
+    monkeypatch.setattr(PoolLauncher, "_run", nothing_runs)
+    assert main("train", "-m", "seed=0,1,2") == "3 jobs"
+    assert sorted(composed) == [("seed=0",), ("seed=1",), ("seed=2",)]

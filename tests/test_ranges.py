@@ -72,6 +72,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "torch.optim.lr_scheduler.OneCycleLR": {"total_steps": 0, "pct_start": 2, "anneal_strategy": "steps"},
 }
 # What the constructors take without a word, or find only when the images are there.
+CONSTANT = "{_target_:torch.optim.lr_scheduler.ConstantLR,_partial_:true}"
+COSINE = "_target_:torch.optim.lr_scheduler.CosineAnnealingLR,_partial_:true"
 LATER = {"std": [0], "part": "all", "max_lr": -1, "T_max": -1}
 OPTIMIZER = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 # What else the constructors need, by the beginning of the target.
@@ -167,9 +169,10 @@ def test_strategies_are_some_of_lightnings() -> None:
         ),
         (["schedule.gamma=2"], "schedule.gamma must be a number in (0, 1], got 2"),
         (["schedule.milestones=[9,3]"], "schedule.milestones must be a list of positive iterations in order"),
+        (["schedule=cosine", "schedule.T_max=0"], "schedule.T_max must be a positive integer, got 0"),
         (
-            ["schedule=cosine", "schedule.T_max=0"],
-            "schedule.T_max must be a positive integer, got 0",
+            ["schedule=chain", f"schedule.schedules=[{CONSTANT},{{{COSINE},T_max:0}}]"],
+            "schedule.schedules[1].T_max must be a positive integer, got 0",
         ),
         (
             ["schedule=one_cycle", "schedule.total_steps=9"],

@@ -137,8 +137,10 @@ def check_schedule(config: dict[str, Any]) -> None:
             "schedule.monitor=val/error needs data.holdout: without images held out, the validation error is "
             "the test error, and nothing is chosen by that; set data.holdout=5000 or schedule.monitor=train/error"
         )
-    if config["iterations"] and "T_max" in schedule:  # a net at initialization has a fall of no iterations
-        check("schedule.T_max", schedule["T_max"], COUNT)
+    chained = {f"schedule.schedules[{i}]": one for i, one in enumerate(schedule.get("schedules", []))}
+    for block, one in {"schedule": schedule, **chained}.items():
+        if config["iterations"] and "T_max" in one:  # a net at initialization has a fall of no iterations
+            check(f"{block}.T_max", one["T_max"], COUNT)
     if is_integer(schedule.get("total_steps"), 1, config["iterations"] - 1):
         raise UserError(
             f"schedule.total_steps must be {config['iterations']} or more, as there are as many iterations, got "

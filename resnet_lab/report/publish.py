@@ -91,7 +91,7 @@ def costs(header: list[str]) -> Callable[[Study], str]:
 
     def told(study: Study) -> str:
         nets = sorted((group for group in study.groups if group.completed), key=by_costs)
-        rows = [[title(net), *(tell(net) for tell in (parameters, multiply_adds, speed))] for net in nets]
+        rows = [[net.title, *(tell(net) for tell in (parameters, multiply_adds, speed))] for net in nets]
         for row, net in zip(rows, nets, strict=True):
             row += [cell(net, "train_error"), cell(net, "test_error")]
         return f"\n\n{table_of(header, rows)}\n\n"

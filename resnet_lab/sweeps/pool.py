@@ -103,7 +103,7 @@ class PoolLauncher(SweepLauncher[LocalJob]):
         jobs = [LocalJob(config, self.commands.get(config["run_dir"], ())) for config in configs]
         unfinished = [job.config for job in jobs if not job.is_finished()]
         self.starter = Starter(unfinished, self.places[0])
-        if unfinished:  # meanwhile import what draws, which takes as long as a short run
+        if not self.starter.is_ready():  # while torch is imported there, import here what draws the report
             importlib.import_module("resnet_lab.report")
         return jobs
 
