@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """None, as many as there are cores, unless files are named or the tests want the machine to themselves."""
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    return None if everything and config.option.markexpr not in ("chaos", "gpu") else 0
+    return None if everything and config.option.markexpr not in ("slow", "chaos", "gpu") else 0
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -382,3 +382,15 @@ def test_a_run_trains_on_a_folder(composed: Callable[..., dict[str, Any]], tree:
     assert execute(run, config) == 0
     facts = run.record()["data"]
     assert (facts["name"], facts["train_images"], facts["test_images"]) == ("ImageFolder", 12, 6)
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]])
+@pytest.mark.parametrize("data", ["image_folder", "imagenet", "voc", "coco"])
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_written(
+    data: str, sweep: list[str], main: Callable[..., str], tmp_path: Path
+) -> None:
+    task = {"image_folder": [], "imagenet": ["model=imagenet_resnet"]}.get(data, ["task=detection"])
+    assert main("train", f"data={data}", "data.root=nowhere", *task, *sweep).endswith(
+        "data.root=nowhere is not a folder, and these images are not downloaded; give data.root=FOLDER"
+    )
+    assert not list(tmp_path.iterdir())

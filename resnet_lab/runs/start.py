@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,9 +14,12 @@ from resnet_lab.checks import UserError
 from resnet_lab.files import unusable, write_atomically
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of, run_differences
+from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.processes import NO_GPU, check_place, lacks_gpu, python
+from resnet_lab.text import one_line
 
 TUNABLES = "GLIBC_TUNABLES"  # read only when a process starts
+BY_HAND = tuple(f"resnet_lab.data.{name}" for name in ("ImageFolder", "ImageNet", "VOC", "COCO"))
 FOLLOW = 60.0  # seconds that the other processes wait for the first
 
 
@@ -30,10 +34,10 @@ def prepare(config: dict[str, Any], command: Sequence[str] = ()) -> Run | None:
 
     Raises:
         InUse: another launch runs there now.
-        UserError: the directory is damaged, cannot be written, or holds another run; or the machine cannot run
-            as many processes.
+        UserError: the directory is damaged, cannot be written, or holds another run; or the machine lacks the
+            devices or the data.
     """
-    check_devices(config)
+    check_machine(config)
     run = Run(config["run_dir"])
     try:
         with run.ownership():
@@ -60,15 +64,26 @@ def prepare(config: dict[str, Any], command: Sequence[str] = ()) -> Run | None:
     return run
 
 
-def check_devices(config: dict[str, Any]) -> None:
-    """Refuse a run for which this machine has no devices; a complete one needs none.
+def check_machine(config: dict[str, Any]) -> None:
+    """Refuse a run for which this machine lacks the devices or the data; a complete one needs none.
 
     Raises:
-        UserError: it needs another number of processes than can be had, or a GPU where there is none.
+        UserError: it needs another number of processes than can be had, a GPU where there is none, or a folder of
+            images that is not there.
     """
     check_place(config["trainer"])
-    if lacks_gpu(config["trainer"]) and (config["force"] or not Run(config["run_dir"]).is_complete()):
-        raise UserError(NO_GPU.format(config["trainer"]["accelerator"]))
+    if (lack := lacking(config)) and (config["force"] or not Run(config["run_dir"]).is_complete()):
+        raise UserError(lack)
+
+
+def lacking(config: dict[str, Any]) -> str | None:
+    """What this machine lacks for the run, and what to do about it."""
+    if lacks_gpu(config["trainer"]):
+        return NO_GPU.format(config["trainer"]["accelerator"])
+    target, root = config["data"]["_target_"], config["data"].get("root")
+    if not trains(config) or target not in BY_HAND or root is None or Path(root).expanduser().is_dir():
+        return None
+    return f"data.root={one_line(root)} is not a folder, and these images are not downloaded; give data.root=FOLDER"
 
 
 def is_to_be_set_aside(run: Run) -> bool:
@@ -85,9 +100,9 @@ def wait_for_first_process(config: dict[str, Any]) -> Run | None:
     """The run directory, once the first of the run's processes has prepared it; None if the run is complete.
 
     Raises:
-        UserError: it does not, or the machine cannot run as many processes.
+        UserError: it does not, or the machine lacks the devices or the data.
     """
-    check_devices(config)
+    check_machine(config)
     run = Run(config["run_dir"])
     patience = time.monotonic() + FOLLOW
     while not run.owner():

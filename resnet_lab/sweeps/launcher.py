@@ -87,7 +87,7 @@ class SweepLauncher(Launcher, Generic[JobT]):
     def close(self) -> None:
         """Release whatever was needed to start jobs."""
 
-    def check_devices(self, config: dict[str, Any]) -> None:
+    def check_machine(self, config: dict[str, Any]) -> None:
         """Refuse a job that cannot run where this launcher runs it."""
 
     def check(self, job_overrides: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class SweepLauncher(Launcher, Generic[JobT]):
         configs = [self._compose(tuple(overrides)) for overrides in job_overrides]
         check_distinct(configs)
         for config in configs:
-            self.check_devices(config)
+            self.check_machine(config)
             check_start(config)
         words = [word for config in configs[:1] for word in self.commands.get(config["run_dir"], ())]
         check_analyses(self.hydra_context.config_loader, asked_for(configs), words)

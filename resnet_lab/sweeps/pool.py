@@ -13,7 +13,7 @@ from resnet_lab.runs.directory import EXIT_IN_USE
 from resnet_lab.runs.nursery import Requested
 from resnet_lab.runs.processes import CORES, devices, visible_gpus
 from resnet_lab.runs.signals import EXIT_INTERRUPTED
-from resnet_lab.runs.start import InUse, check_devices, prepare
+from resnet_lab.runs.start import InUse, check_machine, prepare
 from resnet_lab.sweeps.job_process import Starter
 from resnet_lab.sweeps.launcher import Job, SweepLauncher
 
@@ -94,8 +94,8 @@ class PoolLauncher(SweepLauncher[LocalJob]):
         check("hydra.launcher.on_failure", on_failure, one_of("continue", "stop"))
         self.n_jobs, self.on_failure = n_jobs, on_failure
 
-    def check_devices(self, config: dict[str, Any]) -> None:
-        check_devices(config)
+    def check_machine(self, config: dict[str, Any]) -> None:
+        check_machine(config)
 
     def start(self, configs: list[dict[str, Any]]) -> list[LocalJob]:
         largest = max((config["trainer"] for config in configs), key=devices)
