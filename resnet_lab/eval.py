@@ -72,6 +72,9 @@ def hold_against_record(stored: Stored, trainer: dict[str, Any]) -> bool | None:
         if run.status() != "completed":
             say(f"{run.directory}: {run.status()}, nothing to evaluate")
             return None
+        if not record["iterations"]:
+            say(f"{run.directory}: a net at initialization, nothing to evaluate")
+            return True
         errors = evaluate(stored, record, trainer)
         differ = {key for key, error in errors.items() if not abs(float(record[key]) - error) < TOLERANCE}
     except Exception as error:  # whatever an edited record leads to; the other runs are to be evaluated

@@ -470,6 +470,9 @@ def test_a_net_at_initialization_is_a_run_of_no_iterations(resnet_lab: Call, tmp
     assert [(run.is_complete(), len(files(run)), run.has_checkpoint()) for run in runs] == 2 * [(True, 1, False)]
     report = tmp_path / "outputs/default"
     assert (report / "analysis-signals.png").exists()
+    evaluated = resnet_lab("eval", "runs=outputs/default")
+    assert evaluated.returncode == 0
+    assert evaluated.stdout.count("a net at initialization, nothing to evaluate") == 2
     assert not (report / "curves.png").exists()
     assert "| plain-8 |" in (report / "report.md").read_text()
     assert len(rows_of(report / "analysis-signals.csv")) == 2 * len(rows_of(files(runs[0])[0]))

@@ -1,5 +1,6 @@
 """Claims of an experiment: outcomes worked out by hand, and what cannot be judged."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,22 @@ def test_claims_are_the_verdict() -> None:
 def test_a_claim_that_says_too_little_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         read_claims({"a": WORSE | {"than": 1} | change})
+
+
+def test_a_trend_over_one_seed_per_value_is_judged_by_the_exact_chance() -> None:
+    falling = {"say": "it falls", "measure": "train_error", "over": "model.depth", "of": PLAIN, "is": "falling"}
+    nets = {(depth, "none"): [error] for depth, error in ((20, 3.0), (32, 2.0), (56, 1.0))}
+    for claim in (falling, falling | {"is": "rising"}):
+        found, effect = outcome(claim, nets)
+        assert found == "undecided", effect
+    assert "one-sided p 0.167" in outcome(falling, nets)[1]  # one order of six
+    nets |= {(44, "none"): [1.5], (110, "none"): [0.5]}
+    assert outcome(falling, nets)[0] == "shown"  # one of 120
+
+
+def test_iterations_of_nets_that_were_never_trained_are_unclear() -> None:
+    slow = {"say": "slower", "measure": {"iterations_below": 10}, "of": {"model.depth": 56}, "is": "more"}
+    whole = study(slow | {"than": {"model.depth": 20}}, NETS)
+    untrained = [replace(result, curve=Curve([], [], [])) for result in whole.results]
+    (found,) = judged(Study(untrained, group(untrained)))
+    assert found.outcome == "undecided"

@@ -160,6 +160,15 @@ def test_resnet_110_is_trained_with_a_warm_up_and_without() -> None:
     assert schedules == ["MultiStepWarmup", "MultiStep"]
 
 
+def test_the_same_settings_in_other_words_are_the_same_run() -> None:
+    assert shown("callbacks=none")["run_name"] == shown()["run_name"]
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "chain"])
+def test_a_net_at_initialization_needs_no_iterations_of_its_schedule(schedule: str) -> None:
+    assert shown("iterations=0", f"schedule={schedule}")["iterations"] == 0
+
+
 def test_the_papers_recipe_on_cifar10(composed: Composed) -> None:
     config = composed("experiment=cifar10_degradation")
     assert config["iterations"] == 64000
@@ -334,6 +343,12 @@ def test_gpus_are_shared_out(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     assert [place["CUDA_VISIBLE_DEVICES"] for place in share_out(trainer, n_jobs, jobs=9)] == places
+
+
+def test_gpus_that_are_named_are_those_of_each_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert share_out({"accelerator": "gpu", "devices": [1]}, None, jobs=9) == [{}]
+    assert share_out({"accelerator": "gpu", "devices": [1, 3]}, 2, jobs=9) == [{}, {}]
 
 
 @pytest.mark.parametrize(("devices", "n_jobs", "expected"), [(1, None, (8, 1)), (1, 2, (2, 4)), (2, None, (4, 1))])

@@ -388,6 +388,16 @@ def test_weights_kept_for_analyses_are_the_same_through_a_kill(tmp_path: Path) -
         assert same
 
 
+def test_weights_kept_for_analyses_are_those_of_a_checkpoint(tmp_path: Path) -> None:
+    words = ("trainer=ddp_cpu", "analyze_at=[6,last]")
+    assert start(tmp_path, *words).wait() == 0
+    run = only_run(tmp_path)
+    kept = read_checkpoint(run.kept_path(6))
+    assert kept is not None
+    last = weights(run)
+    assert all(torch.equal(weight, last[name]) for name, weight in kept["state_dict"].items())
+
+
 def test_info_counts(resnet_lab: Call) -> None:
     ended = resnet_lab("info", "model=cifar_resnet", "model.depth=56", "data=cifar10", "format=json")
     facts = json.loads(ended.stdout)

@@ -156,6 +156,17 @@ def test_colours_are_shifted_alike_over_an_image(tree: Path) -> None:
     assert torch.equal(data.augment(images, batch), images)
 
 
+def test_colours_are_shifted_on_the_scale_of_the_images(tree: Path) -> None:
+    shifts = []
+    for std in (None, [0.2, 0.25, 0.5]):
+        data = imagenet(tree, std=std)
+        batch = next(iter(data.train_dataloader()))
+        images = data.normalize(batch.images)
+        shifts.append(data.augment(images.clone(), batch) - images)
+    deviation = torch.tensor([0.2, 0.25, 0.5])[:, None, None]
+    torch.testing.assert_close(shifts[1] * deviation, shifts[0], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
 def test_an_unreadable_image_stops_the_run_and_is_named(tree: Path, damage: str) -> None:
     path = tree / "train/class1/3.JPEG"

@@ -13,7 +13,7 @@ from conftest import TINY, frozen
 from pytorch_lightning import Trainer
 from runs import curve, weights
 
-from resnet_lab.data import Synthetic, on_device
+from resnet_lab.data import Scenes, Synthetic, on_device
 from resnet_lab.data.batches import Batch, BatchedImages, Images, Request
 from resnet_lab.data.mixing import Mixup
 from resnet_lab.data.on_device import DeviceCopies, ImagesOnDevice
@@ -84,6 +84,15 @@ def test_only_what_the_host_has_nothing_to_do_with_stays_on_the_device(settings:
     data = data_of("cpu", **settings)
     assert isinstance(data.train_dataloader().dataset, ImagesOnDevice) == (not settings)
     assert isinstance(data.val_dataloader().dataset, ImagesOnDevice) == ("num_workers" not in settings)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_scenes_stay_on_the_host_with_their_annotations() -> None:
+    scenes = Scenes(root="", train_images=4, test_images=2, image_size=32, sizes=(8, 16), batch_size=2)
+    scenes.prepare()
+    scenes.trainer = data_of("cpu").trainer
+    batch = next(iter(scenes.train_dataloader()))
+    assert len(batch.annotations) == 2
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

@@ -72,6 +72,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "torch.optim.lr_scheduler.OneCycleLR": {"total_steps": 0, "pct_start": 2, "anneal_strategy": "steps"},
 }
 # What the constructors take without a word, or find only when the images are there.
+WARM_UP = "{_target_:resnet_lab.schedule.MultiStepWarmup,_partial_:true,milestones:[9]}"
 CONSTANT = "{_target_:torch.optim.lr_scheduler.ConstantLR,_partial_:true}"
 COSINE = "_target_:torch.optim.lr_scheduler.CosineAnnealingLR,_partial_:true"
 LATER = {"std": [0], "part": "all", "max_lr": -1, "T_max": -1}
@@ -178,6 +179,25 @@ def test_strategies_are_some_of_lightnings() -> None:
             ["schedule=one_cycle", "schedule.total_steps=9"],
             "schedule.total_steps must be 690 or more, as there are",
         ),
+        (
+            ["schedule=chain", f"schedule.schedules=[{WARM_UP},{CONSTANT}]"],
+            "schedule.schedules[0] cannot be MultiStepWarmup, which does not work in a chain; choose another",
+        ),
+        (
+            ["schedule=constant", "schedule.factor=0.1"],
+            "schedule.factor=0.1 needs total_iters, the iterations for",
+        ),
+        (["schedule=constant", "schedule.factor=0"], "schedule.factor must be a number in (0, 1], got 0"),
+        (
+            ["data=scenes", "+data.policy=rand_augment"],
+            "data: policy is for images without boxes, got 'rand_augment'",
+        ),
+        (["data=scenes", "+data.crop_padding=4"], "data: crop_padding is for images without boxes, got 4"),
+        (
+            ["data=scenes", "task=detection", "task.shorter_side=192"],
+            "task: shorter_side and longest_side go together, got 192 and None; give both",
+        ),
+        (["callbacks=ema", "analyze_at=[9,last]"], "analyze_at=[9, 'last'] keeps the weights as they are, and"),
         (["schedule=plateau", "schedule.monitor=val/error"], "schedule.monitor=val/error needs data.holdout: "),
         (["callbacks=ema", "callbacks.ema.decay=1"], "callbacks.ema.decay must be a number in [0, 1), got 1"),
     ],

@@ -122,6 +122,21 @@ def test_the_same_seed_twice_counts_once(tmp_path: Path) -> None:
     assert sorted(group.values("train_error")) == [1, 3]
 
 
+@pytest.mark.parametrize("folders", [("old", "new"), ("new", "old")], ids=str)
+def test_of_the_same_seed_twice_the_completed_run_counts(tmp_path: Path, folders: tuple[str, str]) -> None:
+    study(tmp_path / "new", {(20, "none"): [1, 3]})
+    add_run(tmp_path / "old", 20, "none", 0, 2.0, status="failed")
+    (group,) = read_results([tmp_path / folder for folder in folders]).groups
+    assert sorted(group.values("train_error")) == [1, 3]
+
+
+def test_a_run_that_has_not_read_its_images_is_of_the_net_of_its_config(tmp_path: Path) -> None:
+    path = study(tmp_path, {(20, "none"): [1, 3]})
+    add_run(tmp_path, 20, "none", 2, 5.0, status="failed", data=None)
+    (group,) = read_results([path]).groups
+    assert len(group.results) == 3
+
+
 def test_runs_on_other_images_are_no_pair(tmp_path: Path) -> None:
     path = study(tmp_path, {(20, "none"): [1]})
     add_run(tmp_path, 56, "none", 0, 9.0, data={"sha256": "other"})

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from conftest import TINY
@@ -11,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from runs import start
 
 from resnet_lab.runs.directory import Run
-from resnet_lab.sweeps.search import distribution
+from resnet_lab.sweeps.search import SearchSweeper, distribution
 
 optuna = pytest.importorskip("optuna")
 Call = Callable[..., Any]
@@ -60,6 +62,28 @@ def test_a_run_that_fails_is_no_end_of_the_search(resnet_lab: Call, tmp_path: Pa
     values = [value for _, value in trials(tmp_path / "outputs/default")]
     assert len(values) == 4
     assert 0 < values.count(None) < 4
+
+
+def test_what_was_stopped_beside_a_failure_is_resumed(tmp_path: Path) -> None:
+    configs, trials = [], []
+    for number, status in enumerate(("failed", "interrupted")):
+        run = Run(tmp_path / status)
+        run.directory.mkdir()
+        run.update(status=status)
+        configs.append({"run_dir": str(run.directory)})
+        trials.append(SimpleNamespace(number=number, params={}))
+    told: list[int] = []
+    study = SimpleNamespace(tell=lambda number, **_: told.append(number))
+    searcher = SearchSweeper(None, n_trials=2, batch=2, seed=0)
+    searcher.fixed = []
+    launch = Mock(side_effect=SystemExit(1))
+    searcher.jobs = Mock(check=lambda jobs: configs, launch=launch, stopping=True)
+    with pytest.raises(SystemExit):
+        searcher._run(study, trials)
+    assert told == [0]  # the other remains to be run
+    searcher.jobs.stopping = False
+    assert searcher._run(study, trials)
+    assert told == [0, 0, 1]
 
 
 @pytest.mark.parametrize(

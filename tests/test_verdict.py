@@ -97,6 +97,13 @@ def test_cured_is_said_of_an_interval_below_the_margin_alone(
     assert first.endswith(f"{words}.")
 
 
+@pytest.mark.parametrize("depths", [(20, 32), (32, 56)], ids=str)
+def test_nothing_is_cured_where_a_residual_net_is_missing(depths: tuple[int, int]) -> None:
+    errors = PLAIN | {(32, "none"): [1.0, 2.0, 3.0]}
+    errors |= {(depth, "A"): [1.0, 1.1, 1.2] for depth in depths}
+    assert verdict(study(errors, 1.0))[0].endswith("cure undecided.")
+
+
 def test_without_an_interaction_nothing_is_cured() -> None:
     """A plain gap that is shown but small, and a residual gap below the margin, which may be as large."""
     errors = {(20, "none"): [1.0, 1.01, 1.02], (56, "none"): [1.5, 1.51, 1.52]}

@@ -147,7 +147,9 @@ RANGES: dict[str, dict[str, Rule]] = {
         "eps": Rule(lambda value: isinstance(value, list) or is_number(value, 0), "a number, 0 or more"),
         "betas": Rule(are_betas, "a list of two numbers in [0, 1)"),
     },
-    "torch.optim.lr_scheduler.ConstantLR": {"factor": UP_TO_ONE},
+    "torch.optim.lr_scheduler.ConstantLR": {
+        "factor": Rule(lambda value: is_number(value, 0) and 0 < value <= 1, "a number in (0, 1]")
+    },
     "torch.optim.lr_scheduler.CosineAnnealingLR": {"T_max": NATURAL},
     "torch.optim.lr_scheduler.OneCycleLR": {
         "max_lr": POSITIVE,
@@ -195,9 +197,18 @@ def check_enough(images: int, settings: Mapping[str, Any]) -> None:
 
 
 def check_scenes(settings: Mapping[str, Any]) -> None:
+    for name in ("crop_padding", "policy"):
+        if settings.get(name):
+            raise ValueError(f"{name} is for images without boxes, got {settings[name]!r}; leave it out")
     check_enough(settings.get("train_images", 2000), settings)
     if settings.get("sizes", [0])[-1] > settings.get("image_size", 96):
         raise ValueError(f"sizes must not exceed image_size={settings['image_size']}, got {settings['sizes']}")
+
+
+def check_sides(settings: Mapping[str, Any]) -> None:
+    sides = [settings.get(name) for name in ("shorter_side", "longest_side")]
+    if sides.count(None) == 1:
+        raise ValueError(f"shorter_side and longest_side go together, got {sides[0]} and {sides[1]}; give both")
 
 
 def check_nesterov(settings: Mapping[str, Any]) -> None:
@@ -223,5 +234,6 @@ TOGETHER: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "resnet_lab.data.Synthetic": lambda settings: check_enough(settings.get("train_images", 512), settings),
     "resnet_lab.data.VOC": lambda settings: check_voc(**those(settings, "train", "test", "annotations")),
     "resnet_lab.schedule.CosineWarmup": check_warmup,
+    "resnet_lab.tasks.Detection": check_sides,
     "torch.optim.SGD": check_nesterov,
 }

@@ -31,6 +31,8 @@ from resnet_lab.runs.jobs import NAMES, job_of, trains
 from resnet_lab.runs.processes import CORES, devices
 
 SERVICES = {"resnet_lab.loggers.WandB": "wandb", "resnet_lab.loggers.MLflow": "mlflow"}
+# Schedules that look at errors, which a chain does not pass on, or that set the rate when they are made.
+UNCHAINED = ("MultiStepWarmup", "Plateau", "ReduceLROnPlateau", "OneCycleLR")
 PROTOCOLS = {
     "center_crop": {"shorter_side"},
     "ten_crop": {"shorter_side"},
@@ -109,6 +111,11 @@ def check_callbacks(config: dict[str, Any]) -> None:
             "callbacks=early_stopping needs data.holdout: without images held out, the validation error is the "
             "test error, and nothing is stopped by that; set data.holdout=5000"
         )
+    if "EMA" in targets and any(place != "last" for place in config["analyze_at"] or []):
+        raise UserError(
+            f"analyze_at={config['analyze_at']} keeps the weights as they are, and callbacks=ema stores their "
+            "average; leave one of them out"
+        )
     if "EMA" in targets and devices(config["trainer"]) * (config["trainer"].get("num_nodes") or 1) > 1:
         raise UserError("callbacks=ema is for one process, got several; set trainer.devices=1")
 
@@ -138,7 +145,16 @@ def check_schedule(config: dict[str, Any]) -> None:
             "the test error, and nothing is chosen by that; set data.holdout=5000 or schedule.monitor=train/error"
         )
     chained = {f"schedule.schedules[{i}]": one for i, one in enumerate(schedule.get("schedules", []))}
+    for block, one in chained.items():
+        if (name := str(one.get("_target_")).rpartition(".")[2]) in UNCHAINED:
+            raise UserError(f"{block} cannot be {name}, which does not work in a chain; choose another schedule")
     for block, one in {"schedule": schedule, **chained}.items():
+        constant = str(one.get("_target_")).endswith(".ConstantLR")
+        if constant and one.get("factor", 1) != 1 and "total_iters" not in one:
+            raise UserError(
+                f"{block}.factor={one['factor']} needs total_iters, the iterations for which it holds; for the "
+                "same rate throughout set optimizer.lr"
+            )
         if config["iterations"] and "T_max" in one:  # a net at initialization has a fall of no iterations
             check(f"{block}.T_max", one["T_max"], COUNT)
     if is_integer(schedule.get("total_steps"), 1, config["iterations"] - 1):

@@ -124,7 +124,8 @@ class ImageNet(Photographs):
         # to stay there, as to send them is to wait for the device
         self.colours = self.colours._replace(components=self.colours.components.to(images.device))
         components = self.colour * self.colours.components
-        return images.add_(colour_shifts(components, self.seed, batch.epoch, batch.indices))
+        shifts = colour_shifts(components, self.seed, batch.epoch, batch.indices)
+        return images.add_(shifts if self.std is None else shifts / self.std.to(images.device))
 
     def _check_classes(self) -> None:
         classes, others = (class_folders(self.root / part) for part in ("train", "val"))

@@ -72,6 +72,9 @@ class Scenes(ImagesInMemory):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        for name in ("crop_padding", "policy"):
+            if settings.get(name):
+                raise ValueError(f"{name} is for images without boxes, got {settings[name]!r}; leave it out")
         check_choice("objects", objects, OBJECTS)
         check_at_least(0, scene_seed=scene_seed)
         check_positive(image_size=image_size, train_images=train_images, test_images=test_images)
@@ -97,6 +100,9 @@ class Scenes(ImagesInMemory):
 
     def dataset(self, part: Scenery, training: bool = False, view: View | None = None) -> Dataset[Batch]:  # type: ignore[override]
         return BatchedScenes(part, view)
+
+    def trainer_dataset(self, part: Scenery, training: bool = False) -> Dataset[Batch]:  # type: ignore[override]
+        return self.dataset(part, training)  # on the host, with the annotations
 
     def augmented(self, batch: Batch) -> Batch:
         """Mirror half of the scenes with their annotations, if `flip`."""

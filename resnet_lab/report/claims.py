@@ -150,17 +150,17 @@ def trend(study: Study, claim: Claim) -> tuple[str, str]:
         raise Unclear(f"{claim.over} is not a number, and has no order")
     if len(set(xs)) < 3:
         raise Unclear(f"there are fewer than three values of {claim.over} to see a trend in")
-    tau, chance = (float(value) for value in kendalltau(xs, ys, alternative="greater"))
+    tau, rising = (float(value) for value in kendalltau(xs, ys, alternative="greater"))
+    falling = float(kendalltau(xs, ys, alternative="less").pvalue)  # not 1 - rising, where p is exact
     if math.isnan(tau):  # all values are the same
-        tau, chance = 0.0, 0.5
-    rising, falling = chance < LEVEL, 1 - chance < LEVEL
-    shown, opposite = (rising, falling) if claim.how == "rising" else (falling, rising)
+        tau, rising, falling = 0.0, 0.5, 0.5
+    claimed, opposite = (rising, falling) if claim.how == "rising" else (falling, rising)
     means = ", ".join(f"{v.name} {spread(v.found, claim.measure)}" for _, v in sorted(found, key=lambda f: f[0]))
     remarks = [remark for _, net in found for remark in reservations(net)]
     words = f" ({'; '.join(remarks)})" if remarks else ""
-    claimed = chance if claim.how == "rising" else 1 - chance
     effect = f"{claim.measure.told}: Kendall's tau {tau:+.2f} over {len(xs)} runs, one-sided p {p(claimed)}{words}"
-    return ("shown" if shown else "not shown" if opposite else "undecided"), f"{effect}. {means}."
+    outcome = "shown" if claimed < LEVEL else "not shown" if opposite < LEVEL else "undecided"
+    return outcome, f"{effect}. {means}."
 
 
 def fitting(study: Study, claim: Claim) -> list[Group]:
@@ -193,6 +193,7 @@ def values_of(group: Group, measure: Measure) -> Values:
     runs = [run for run in group.completed if run.started] if measure.is_error else group.completed
     not_started = len(group.completed) - len(runs)
     if measure.name == ITERATIONS:
+        runs = [run for run in runs if run.curve.steps]  # a net at initialization has none
         reached = [first_below(run.curve, measure.threshold) for run in runs]
         last = [run.curve.steps[-1] for run in runs]
         found = [step if step is not None else end for step, end in zip(reached, last, strict=True)]

@@ -61,6 +61,7 @@ class Result:
     curve: Curve = field(default_factory=lambda: Curve([], [], []))
     evaluations: list[dict[str, Any]] = field(default_factory=list)  # by protocols, of the last iteration
     analyses: list[Analysis] = field(default_factory=list)
+    expected: str = ""  # checksum of its images, where it has not read them yet
 
     @property
     def config(self) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
         results += [read_run(directory) for directory in directories] or committed(path.resolve())
     for file, reason in left_out.items():
         print(one_line(f"{file} is left out: {reason}"), file=sys.stderr)
-    results = mark_twins([result for result in results if trains(result.config)])
+    results = mark_twins(with_images([result for result in results if trains(result.config)]))
     if not results:
         where = ", ".join(map(str, paths))
         if any(next(path.rglob(name), None) for path in paths for name in (".plan.lock", ".lock")):
@@ -215,12 +216,30 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
     return Study(results, group(results), ensembles, left_out)
 
 
+def with_images(results: list[Result]) -> list[Result]:
+    """Runs whose images were not read yet, with those of the other runs of their config."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for result in results:
+        if images(result):
+            known.setdefault(unread(result), set()).add(images(result))
+    found = {key: next(iter(of_key)) for key, of_key in known.items() if len(of_key) == 1}
+    return [
+        result if images(result) else replace(result, expected=found.get(unread(result), "")) for result in results
+    ]
+
+
+def unread(result: Result) -> tuple[str, str]:
+    return result.experiment, hash_of(identity(result.config))
+
+
 def mark_twins(results: list[Result]) -> list[Result]:
-    """Mark results that repeat a run and seed, which then do not count."""
+    """Mark results that repeat a run and seed, which then do not count: of those, a completed one does."""
     first: dict[tuple[str, str, str], Result] = {}
+    for result in sorted(results, key=lambda result: result.status != "completed"):
+        first.setdefault((*recipe(result), result.seed), result)
     marked = []
     for result in results:
-        other = first.setdefault((*recipe(result), result.seed), result)
+        other = first[*recipe(result), result.seed]
         if other is not result and result.config:
             result = replace(result, status="duplicate", reason=f"the same run and seed as {other.directory}")
         marked.append(result)
@@ -377,7 +396,7 @@ def recipe(result: Result) -> tuple[str, str]:
 
 
 def images(result: Result) -> str:
-    return str((result.record.get("data") or {}).get("sha256", ""))
+    return str((result.record.get("data") or {}).get("sha256", result.expected))
 
 
 def make_group(name: str, runs: list[Result]) -> Group:

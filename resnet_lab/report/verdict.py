@@ -192,17 +192,23 @@ def worst(compared: list[Pair]) -> Pair:
 def cure(plain: list[Pair], residual: list[Pair]) -> str:
     """Whether shortcuts cure what depth does to the plain nets, at every depth at which it does.
 
-    Cured needs both, with intervals: each residual gap below the margin, each plain gap above the residual one.
+    Cured needs both, with intervals: each residual gap below the margin, each plain gap above the residual one
+    between the same depths.
     """
-    hurt = {pair.deep.depth: pair for pair in plain if pair.degraded}
-    against = [(hurt[pair.deep.depth], pair) for pair in residual if pair.deep.depth in hurt]
+    hurt = {depths(pair): pair for pair in plain if pair.degraded}
+    against = [(hurt[depths(pair)], pair) for pair in residual if depths(pair) in hurt]
     gains = [interaction(*both) for both in against]
     gained = all(gain.interval is not None and gain.interval[0] > 0 for gain in gains)
-    if against and gained and all(mended.below_margin for _, mended in against):
+    all_there = {depths(mended) for _, mended in against} == hurt.keys()
+    if all_there and gained and all(mended.below_margin for _, mended in against):
         return "cured by shortcuts"
     if any(mended.outcome == "Degradation" for _, mended in against):
         return "lessened but not cured by shortcuts" if gained else "not cured by shortcuts"
     return "lessened by shortcuts, whether cured is undecided" if against and gained else "cure undecided"
+
+
+def depths(pair: Pair) -> tuple[int, int]:
+    return pair.shallow.depth, pair.deep.depth
 
 
 def interaction(plain: Pair, residual: Pair) -> Estimate:

@@ -93,7 +93,7 @@ def of_seed(config: dict[str, Any]) -> dict[str, Any]:
 
 def is_later(key: str, value: Any) -> bool:
     """Whether a key has the value that all runs had before the key existed."""
-    return key in LATER_KEYS and value == LATER_KEYS[key]
+    return key in LATER_KEYS and (value == LATER_KEYS[key] or (key == "callbacks" and not value))
 
 
 def later_settings(model: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,9 @@ def lacking(config: dict[str, Any]) -> str | None:
     target, root = config["data"]["_target_"], config["data"].get("root")
     if not trains(config) or target not in BY_HAND or root is None or Path(root).expanduser().is_dir():
         return None
-    return f"data.root={one_line(root)} is not a folder, and these images are not downloaded; give data.root=FOLDER"
+    return (
+        f"data.root={one_line(root)} is not a folder, and these images are not downloaded; give data.root=FOLDER"
+    )
 
 
 def is_to_be_set_aside(run: Run) -> bool:

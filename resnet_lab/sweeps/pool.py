@@ -138,6 +138,8 @@ def share_out(trainer: dict[str, Any], n_jobs: int | None, jobs: int) -> list[di
     if trainer.get("accelerator") == "cpu":
         places = min(n_jobs or max(1, CORES // each), jobs)
         return [{"OMP_NUM_THREADS": str(max(1, CORES // (places * each)))}] * places
+    if isinstance(trainer["devices"], list):  # these and no others, for each job
+        return [{}] * (n_jobs or 1)
     gpus = visible_gpus()
     groups = [",".join(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
     if not groups:  # none to share out: the Trainer says so

@@ -107,19 +107,23 @@ class SearchSweeper(Sweeper):
         """Run them and tell the study their errors; return whether one of them failed."""
         jobs = [[*self.fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
         configs = self.jobs.check(jobs)
+        ended: SystemExit | None = None
         try:
             self.jobs.launch(jobs, trials[0].number)
         except SystemExit as end:
             if end.code == EXIT_INTERRUPTED:
                 raise
+            ended = end
         failed = False
         for trial, config in zip(trials, configs, strict=True):
             run = Run(config["run_dir"])
             if run.is_complete():
                 study.tell(trial.number, run.record()["val_error"])
-            else:
+            elif not self.jobs.stopping or run.status() == "failed":  # others were stopped, and are to be resumed
                 failed = True
                 study.tell(trial.number, state=failed_state())
+        if ended and self.jobs.stopping:
+            raise ended
         return failed
 
     def _tell_best(self, study: Any) -> None:

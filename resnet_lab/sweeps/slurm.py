@@ -66,6 +66,13 @@ class SlurmJob(Job):
     def __init__(self, config: dict[str, Any], command: Sequence[str] = ()) -> None:
         super().__init__(config, command)
         self.submission: Any = None
+        self.before = self._noted()  # as an earlier launch left it
+
+    def _noted(self) -> dict[str, Any]:
+        try:
+            return self.run.record()
+        except UserError:  # damaged
+            return {}
 
     def note(self, state: str) -> None:
         """Take over SLURM's state; how a run ended is what its record says."""
@@ -73,7 +80,8 @@ class SlurmJob(Job):
             self.status = "waiting" if state == "PENDING" else "running"
             return
         status = self.run.status()
-        if status not in ("completed", "failed", "interrupted"):  # it never got that far
+        it_ended = status in ("completed", "failed", "interrupted") and self._noted() != self.before
+        if not it_ended:  # it never got that far
             status = "interrupted" if state == "CANCELLED" else "failed"
         self.end(status, f"SLURM ended it as {state}, {self.submission.paths.stderr}")
 

@@ -261,6 +261,10 @@ class Detection(Task):
         self.anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(aspect_ratios),))
         self.proposals, self.detections = proposals, detections
         self.sampled_anchors, self.sampled_regions = sampled_anchors, sampled_regions
+        if (shorter_side is None) != (longest_side is None):
+            raise ValueError(
+                f"shorter_side and longest_side go together, got {shorter_side} and {longest_side}; give both"
+            )
         self.sides = (shorter_side, longest_side)
         self.frozen_norm = frozen_norm
 
