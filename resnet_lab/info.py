@@ -73,7 +73,8 @@ def draw(model: dict[str, Any], data: dict[str, Any]) -> str:
 
     images = build("data", data)
     residual = str(model.get("_target_")) in PLAIN_TOO and model.get("shortcut") != "none"
-    columns = [model | {"shortcut": "none"}, model] if residual else [model]
+    plain = {"shortcut": "none"} | ({"initialization": "he"} if "initialization" in model else {})
+    columns = [model | plain, model] if residual else [model]
     facts = {"in_channels": images.in_channels, "num_classes": images.num_classes}
     nets = {title({"model": block}): build("model", block, **facts) for block in columns}
     return drawing(nets, (images.in_channels, images.image_size, images.image_size))

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_lab import analyses
-from resnet_lab.analyses import responses, signals
+from resnet_lab.analyses import costs, receptive_field, responses, signals
 from resnet_lab.analyses.measured import Moments
 from resnet_lab.checks import UserError
 from resnet_lab.config.build import parameters
-from resnet_lab.models import highway, preact_resnet_cifar, resnet_cifar, resnet_imagenet
+from resnet_lab.models import alexnet, googlenet, highway, preact_resnet_cifar, resnet_cifar, resnet_imagenet
 
 
 def times(factor: float, kernel: int = 3) -> nn.Conv2d:
@@ -157,6 +157,29 @@ def test_an_analysis_leaves_everything_as_it_was(name: str) -> None:
     assert not any(module._forward_hooks for module in net.modules())
     analysis = getattr(analyses, name)
     assert {"net", "data"} <= parameters(analysis)
+
+
+def test_responses_of_layers_that_go_on_to_a_relu_are_from_before_it() -> None:
+    timm = pytest.importorskip("timm.layers")
+    torch.manual_seed(0)
+    pairs = []
+    for norm, after in ((timm.BatchNormAct2d(8), nn.Identity()), (nn.BatchNorm2d(8), nn.ReLU())):
+        layers = nn.Conv2d(3, 8, 3), norm, after, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+        pairs.append(nn.Sequential(*layers))
+    pairs[1].load_state_dict(pairs[0].state_dict())
+    fused, apart = (responses(net, random_pictures()) for net in pairs)
+    assert fused == apart
+
+
+def test_a_small_field_is_asked_to_be_larger() -> None:
+    with pytest.raises(UserError, match=r"AlexNet does not take 33x33 pixels; set analysis.size=65 or more"):
+        receptive_field(alexnet(), random_pictures())
+
+
+def test_what_does_not_run_costs_nothing() -> None:
+    names = [row["name"] for row in costs(googlenet(stem="cifar", num_classes=10), random_pictures(side=32))]
+    assert names
+    assert not [name for name in names if "aux" in name]
 
 
 def test_a_net_without_such_layers_is_named() -> None:

@@ -8,6 +8,7 @@ from samples import random_pictures, trained
 from torch import Tensor, nn
 
 from resnet_lab.analyses import addition_grows, gradient_identity, lesion, lesions
+from resnet_lab.analyses.inside_blocks import take_out
 from resnet_lab.checks import UserError
 from resnet_lab.models import preact_resnet_cifar, resnet_cifar, vgg
 from resnet_lab.models.blocks import BasicBlock
@@ -49,6 +50,15 @@ def test_a_lesion_is_the_net_without_that_block(shortcut: str, numbers: list[int
         for row in rows:
             assert row["error"] == pytest.approx(error_by_hand(net, [row["block"]]))
             assert row["increase"] == pytest.approx(row["error"] - whole)
+
+
+def test_what_a_plain_block_leaves_is_the_identity() -> None:
+    net = resnet_cifar(8, "none", activation="tanh")
+    block = net.get_submodule("stage1.0")
+    assert isinstance(block, BasicBlock)
+    take_out(block)
+    x = torch.randn(2, 16, 4, 4)
+    assert torch.equal(block(x), x)
 
 
 def test_lesions_end_with_all_blocks_taken_out() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
+from resnet_lab.callbacks import image_grid
 from resnet_lab.callbacks.ema import Average
+from resnet_lab.callbacks.image_grid import ImageGrid
 from resnet_lab.config.again import command_line
 from resnet_lab.notebook import load
 from resnet_lab.report.paper import is_papers_cifar
@@ -109,6 +112,26 @@ def test_ema_is_resumed_exactly_from_within_an_evaluation(tiny: Tiny, monkeypatc
     assert execute(run, config) == 0
     assert curve(run) == curve(whole)
     assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
+
+
+def test_ema_is_tested_alike_where_nothing_is_left_to_train(tiny: Tiny) -> None:
+    run, config = tiny(*EMA)
+    assert execute(run, config) == 0
+    tested = {name: error for name, error in run.record().items() if name.endswith(("_error", "_clean"))}
+    run.update(status="interrupted", **dict.fromkeys(("test_error", "train_error_clean")))
+    assert execute(run, config) == 0
+    assert {name: run.record()[name] for name in tested} == tested
+
+
+def test_images_of_several_sizes_make_one_picture(tiny: Tiny) -> None:
+    images = [torch.zeros(3, 8, 12), torch.zeros(3, 10, 6)]
+    data = SimpleNamespace(denormalize=lambda images: images + 0.5)
+    folder = tiny()[0].directory
+    trainer = SimpleNamespace(
+        global_step=0, is_global_zero=True, datamodule=data, default_root_dir=str(folder), loggers=[]
+    )
+    ImageGrid().on_train_batch_start(trainer, None, SimpleNamespace(images=images), 0)  # type: ignore[arg-type]
+    assert (folder / image_grid.FILE).exists()
 
 
 STOPPED = (

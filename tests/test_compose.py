@@ -209,6 +209,7 @@ def test_imagenets_rate_falls_where_figure_4_drops(composed: Composed) -> None:
         ("trainer.val_check_interval=0", "trainer.val_check_interval must be .* got 0"),
         ("+trainer.limit_train_batches=0.5", "trainer.limit_train_batches is not a setting here; set data.subset"),
         ("trainer.precision=16-mixed", "trainer.precision=16-mixed is for GPUs; on a CPU set"),
+        ("trainer.precision=16", "trainer.precision=16 is for GPUs; on a CPU set"),
         ("trainer.check_val_every_n_epoch=5", "trainer.check_val_every_n_epoch must be 1, or null"),
         (
             "+trainer.precison=64-true",

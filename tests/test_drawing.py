@@ -17,6 +17,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_figure_3_from_the_command_line(resnet_lab: Call) -> None:
+    zeros = ("model=cifar_resnet", "model.initialization=zero_last", "data=synthetic", "format=svg")
+    assert resnet_lab("info", *zeros).stdout.startswith("<svg")
     ended = resnet_lab("info", "model=imagenet_resnet", "data=synthetic", "data.image_size=224", "format=svg")
     assert ended.returncode == 0, ended.stderr
     root = ElementTree.fromstring(ended.stdout)

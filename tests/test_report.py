@@ -15,6 +15,7 @@ from resnet_lab.report import main, write_report
 from resnet_lab.report.analyses import draw_analysis, shown
 from resnet_lab.report.committed import line, read_committed
 from resnet_lab.report.evaluations import evaluation_tables
+from resnet_lab.report.figure import milestones
 from resnet_lab.report.paper import CIFAR_RECIPE, IMAGENET_RECIPE, WARMUP, paper_errors, paper_test_error
 from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
 from resnet_lab.report.style import colour, panels
@@ -113,13 +114,12 @@ def test_a_depth_that_is_no_number_is_reported_without_a_pair(tmp_path: Path, de
     assert pairs(read_results([tmp_path])) == []
 
 
-def test_the_same_seed_twice_counts_once(tmp_path: Path) -> None:
+def test_the_same_seed_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = study(tmp_path, {(20, "none"): [1, 3]})
     shutil.copytree(path, tmp_path / "copy")
-    results = read_results([tmp_path]).results
-    assert sorted(result.status for result in results) == ["completed", "completed", "duplicate", "duplicate"]
     (group,) = read_results([tmp_path]).groups
     assert sorted(group.values("train_error")) == [1, 3]
+    assert capsys.readouterr().err == "2 runs left out, as the same run and seed is there twice\n"
 
 
 @pytest.mark.parametrize("folders", [("old", "new"), ("new", "old")], ids=str)
@@ -131,10 +131,50 @@ def test_of_the_same_seed_twice_the_completed_run_counts(tmp_path: Path, folders
 
 
 def test_a_run_that_has_not_read_its_images_is_of_the_net_of_its_config(tmp_path: Path) -> None:
-    path = study(tmp_path, {(20, "none"): [1, 3]})
+    for seed in (0, 1):
+        add_run(tmp_path, 20, "none", seed, 5.0, processes=2, data={"sha256": "a"})
     add_run(tmp_path, 20, "none", 2, 5.0, status="failed", data=None)
-    (group,) = read_results([path]).groups
+    (group,) = read_results([tmp_path]).groups
     assert len(group.results) == 3
+
+
+def test_to_join_runs_with_their_committed_copies_adds_nothing(tmp_path: Path) -> None:
+    path, output = study(tmp_path, {(20, "none"): [1, 3]}), tmp_path / "committed/study"
+    write_report([path], output)
+    lines = (output / "runs.jsonl").read_text()
+    for _ in range(2):
+        write_report([output, path], output)
+        assert (output / "runs.jsonl").read_text() == lines
+        assert "not complete" not in (output / "report.md").read_text()
+    assert all(result.directory.is_dir() for result in read_results([output, path], read_committed).results)
+
+
+def test_committed_runs_on_a_folder_of_images_are_pooled_with_new_ones(tmp_path: Path) -> None:
+    for root, seed in (("there", 0), ("here", 1)):
+        run = add_run(tmp_path / root, 20, "none", seed, 1.0)
+        data = {"_target_": "resnet_lab.data.ImageFolder", "root": f"/{root}/CIFAR-10-images"}
+        run.update(config=config_of(20, "none", seed, data=data))
+    write_report([tmp_path / "there"], tmp_path / "committed/study")
+    assert "/there" not in (tmp_path / "committed/study/runs.jsonl").read_text()
+    (group,) = read_results([tmp_path / "committed/study", tmp_path / "here"], read_committed).groups
+    assert len(group.completed) == 2
+
+
+def test_a_setting_that_the_identity_leaves_unsaid_is_a_value_of_a_sweep(tmp_path: Path) -> None:
+    for smoothing in (0.0, 0.1, 0.2):
+        config = config_of(20, "none", 0, label_smoothing=smoothing)
+        add_run(tmp_path / str(smoothing), 20, "none", 0, 1.0).update(config=config)
+    groups = read_results([tmp_path]).groups
+    assert [group.settings["label_smoothing"] for group in groups] == [0.0, 0.1, 0.2]
+
+
+def test_a_rate_falls_at_the_milestones_of_multistep_alone(tmp_path: Path) -> None:
+    for target, steps in (("MultiStep", [5]), ("Chain", [])):
+        config = config_of(
+            20, "none", 0, schedule={"_target_": f"resnet_lab.schedule.{target}", "milestones": [5]}
+        )
+        add_run(tmp_path / target, 20, "none", 0, 1.0).update(config=config)
+        assert milestones(read_results([tmp_path / target])) == steps
 
 
 def test_runs_on_other_images_are_no_pair(tmp_path: Path) -> None:

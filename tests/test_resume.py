@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from resnet_lab.checks import UserError
-from resnet_lab.runs.changes import history
+from resnet_lab.runs.changes import CONDITIONS, find_changes, history
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.start import command, prepare
@@ -181,6 +181,30 @@ def test_an_evaluation_that_is_left_is_begun_anew(
     assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
     assert points(run) == points(whole)
     assert all(float(row["images_per_second"]) > 0 for row in run.metrics())
+
+
+def test_an_evaluation_that_was_repeated_and_lost_is_repeated_again(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked to stop in it, then killed after it was repeated, before the next checkpoint."""
+    seconds = itertools.count(1_000_000_000)
+    monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: next(seconds)))
+    settings = ("data.train_images=100", "iterations=12", "data.eval_batch_size=7")
+    settings += ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5")
+    whole, config = tiny(*settings, "experiment_name=whole")
+    assert execute(whole, config) == 0
+    run, config = tiny(*settings)
+    with monkeypatch.context() as patch:
+        stop_in_evaluation("on_validation_batch_end", 5, patch)
+        assert execute(run, config) == 75
+    with monkeypatch.context() as patch:
+        end_at(6, "killed", patch)
+        with pytest.raises(Killed):
+            execute(run, config)
+    assert len(run.metrics()) == 1
+    assert execute(run, config) == 0
+    assert curve(run) == curve(whole)
+    assert points(run) == points(whole)
 
 
 def test_a_stop_is_saved_where_it_happens(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,6 +476,25 @@ def test_what_force_began_goes_on(tiny: Tiny) -> None:
     run.update(status="completed")
     tiny("force=true")
     assert len(list(run.directory.parent.glob(".seed0-until-*"))) == 1
+
+
+@pytest.mark.parametrize("how", ["refused", "other settings"])
+def test_force_sets_aside_what_force_began_and_cannot_go_on(tiny: Tiny, how: str) -> None:
+    words = ("force=true", "run_name=mine")
+    run, config = tiny(*words)
+    assert execute(run, config) == 0
+    refused = {"status": "failed", "error": "it cannot be resumed; set force=true to start anew"}
+    run.update(**(refused if how == "refused" else {"status": "interrupted"}))
+    tiny(*words, *(["optimizer.lr=0.5"] if how == "other settings" else []))
+    assert len(list(run.directory.parent.glob(".seed0-until-*"))) == 1
+
+
+def test_code_of_ones_own_that_changed_may_change_digits() -> None:
+    facts: dict[str, Any] = dict.fromkeys(CONDITIONS) | {"versions": {}, "machine": {}, "data": {}}
+    before, now = (facts | {"trusted_packages": {"my_nets": {"sha256": digest}}} for digest in "ab")
+    assert find_changes(before, now).digits == ["trusted_packages.my_nets.sha256='b' (was 'a')"]
+    assert find_changes(before, before).digits == []
+    assert find_changes(before, facts).digits == []  # not asked for any more: building the net refuses it
 
 
 def test_a_curve_that_lost_a_row_is_refused(interrupted: Run) -> None:

@@ -12,6 +12,7 @@ from conftest import TINY
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from runs import start
 
+from resnet_lab.checks import UserError
 from resnet_lab.runs.directory import Run
 from resnet_lab.sweeps.search import SearchSweeper, distribution
 
@@ -62,6 +63,21 @@ def test_a_run_that_fails_is_no_end_of_the_search(resnet_lab: Call, tmp_path: Pa
     values = [value for _, value in trials(tmp_path / "outputs/default")]
     assert len(values) == 4
     assert 0 < values.count(None) < 4
+
+
+def test_the_command_line_goes_before_the_space_of_a_file(tmp_path: Path) -> None:
+    searcher = SearchSweeper({"model.depth": "56,20", "optimizer.lr": 0.1}, n_trials=2, batch=2, seed=0)
+    searcher.folder = tmp_path
+    seen: list[Any] = []
+
+    def check(jobs: list[list[str]]) -> list[Any]:
+        seen.extend([searcher.fixed, *jobs])
+        raise UserError("enough")
+
+    searcher.jobs = Mock(check=check)
+    with pytest.raises(UserError, match="enough"):
+        searcher.sweep(["model.depth=20", "optimizer.lr=interval(0.01,0.1)"])
+    assert seen == [["model.depth=20"], ["model.depth=20", "optimizer.lr=0.01"]]
 
 
 def test_what_was_stopped_beside_a_failure_is_resumed(tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ def test_other_images_than_the_runs_are_refused_when_they_are_read(tiny: Tiny) -
             data.prepare()
 
 
+def test_first_weights_are_not_shown_other_images_than_the_runs(tiny: Tiny) -> None:
+    run, config = tiny()
+    assert execute(run, config) == 0
+    run.update(data=run.record()["data"] | {"sha256": 64 * "0"})
+    data = open_run(run.directory, at="initialization").data
+    with pytest.raises(UserError, match=r"the images in .* are not those of the record \(sha256 "):
+        data.prepare()
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

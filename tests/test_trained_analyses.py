@@ -141,6 +141,11 @@ def test_plain_and_residual_learn_the_same_from_the_same_weights() -> None:
     for shortcut in ("none", "A"):
         torch.manual_seed(0)
         nets.append(resnet_cifar(8, shortcut, width=4))
+    for other in (preact_resnet_cifar(8, "A"), resnet_cifar(8, "A", activation="tanh")):
+        with pytest.raises(
+            UserError, match="easier needs blocks that end in a ReLU; take cifar_plain or cifar_res"
+        ):
+            easier(other, PICTURES, iterations=2, every=2)
     plain, residual = (easier(net, PICTURES, iterations=2, every=2) for net in nets)
     stem, block = nets[0].get_submodule("stem").train(), nets[0].get_submodule("stage1.0").train()
     assert isinstance(block, BasicBlock)

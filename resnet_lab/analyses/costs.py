@@ -33,6 +33,7 @@ def costs(net: nn.Module, data: ImageData) -> Rows:
             lambda _, inputs, output, name=name: channels.update({name: (inputs[0].shape[1], output.shape[1])})
         )
     layers = count_layers(watched, (pixels.shape[1], pixels.shape[2], pixels.shape[3]))
+    found = {name: block for name, block in found.items() if name in channels}  # auxiliary classifiers do not run
     rows: Rows = []
     parameters, shortcuts = 0, 0
     for number, name in enumerate(found, 1):

@@ -13,6 +13,7 @@ from resnet_lab.checks import UserError, check_positive
 from resnet_lab.data import ImageData
 from resnet_lab.models.blocks import BasicBlock, Block
 from resnet_lab.models.layer import BN_RELU
+from resnet_lab.models.resnet_cifar import PreActivationBlock
 
 NEAR = 0.1  # of a random map
 
@@ -44,13 +45,14 @@ def easier(
         square of what is left, over all images, divided by the variance of the target.
 
     Raises:
-        UserError: the net has no block that keeps the shape.
+        UserError: the net has no block that keeps the shape, or none that ends in a ReLU.
         ValueError: a number is not positive.
     """
     check_positive(iterations=iterations, every=every, batch_size=batch_size, images=images)
     if rate <= 0:
         raise ValueError(f"rate must be a positive number, got {rate!r}")
     block, x = first_block(net, one_batch(data, "train", images)[0])
+    check_relu(block)
     of_random = random_map(x.shape[1], seed_from(net))(x)
     targets = {"identity": x, "near": torch.relu(x + NEAR * of_random), "random": torch.relu(of_random)}
     found: dict[str, list[float]] = {}
@@ -74,6 +76,12 @@ def first_block(net: nn.Module, pixels: Tensor) -> tuple[Block, Tensor]:
         if seen.x.shape == seen.f.shape:
             return copy.deepcopy(blocks_with_f(net)[name]), seen.x
     raise UserError(f"no block of this {type(net).__name__} keeps the shape; take a deeper net")
+
+
+def check_relu(block: Block) -> None:
+    """Refuse blocks that do not end in a ReLU, as the targets do."""
+    if isinstance(block, PreActivationBlock) or not isinstance(block.activate.__self__, nn.ReLU):  # type: ignore[attr-defined]
+        raise UserError("easier needs blocks that end in a ReLU; take cifar_plain or cifar_resnet")
 
 
 def random_map(channels: int, seed: int) -> Callable[[Tensor], Tensor]:

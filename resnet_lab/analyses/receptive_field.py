@@ -35,7 +35,11 @@ def receptive_field(net: nn.Module, data: ImageData, size: int = 33, images: int
     for name, layer in convolutions(watched).items():
         layer.register_forward_hook(lambda _, inputs, output, name=name: outputs.update({name: output}))
     with torch.enable_grad():
-        watched(noise.requires_grad_(True))
+        try:
+            watched(noise.requires_grad_(True))
+        except RuntimeError as error:
+            small = f"{type(net).__name__} does not take {size}x{size} pixels"
+            raise UserError(f"{small}; set analysis.size={2 * size - 1} or more") from error
         if not outputs:
             raise UserError(f"{type(net).__name__} has no convolution; choose another net")
         fields = {name: support(output, noise) for name, output in outputs.items()}

@@ -67,7 +67,9 @@ class Watched:
         self.seen[name] = self.moments.get(name, Moments()).plus(output)
         self.latest = name, output
 
-    def normalized(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def normalized(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.latest and inputs[0] is self.latest[1]:
             name = self.latest[0]
-            self.seen[name] = self.moments.get(name, Moments()).plus(output)
+            assert isinstance(layer, nn.BatchNorm2d)
+            before = nn.BatchNorm2d.forward(layer, inputs[0])  # timm's layers go on to a ReLU
+            self.seen[name] = self.moments.get(name, Moments()).plus(before)

@@ -2,7 +2,6 @@
 itself in bfloat16, as ratios."""
 
 import logging
-import os
 import tempfile
 import time
 from abc import abstractmethod
@@ -28,6 +27,7 @@ from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
 from resnet_lab.files import write_atomically
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.processes import CORES
 from resnet_lab.training.acceleration import fused
 from resnet_lab.training.job import build_all, build_trainer, set_threads
 from resnet_lab.training.kernels import NO_BF16, has_bf16
@@ -231,7 +231,7 @@ class UsualLoader(Loop):
             UsualImages(data.train_images(), data.crop_padding, data.flip),
             data.batch_size,
             shuffle=True,
-            num_workers=len(os.sched_getaffinity(0)),
+            num_workers=CORES,
         )
 
     def batches(self) -> Iterable[tuple[Tensor, Tensor]]:

@@ -88,6 +88,10 @@ class EMA(EMAWeightAveraging):
         self._average_model.load_state_dict(average | checkpoint["averaging_state"])
         module.load_state_dict(checkpoint["current_model_state"])
 
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Test the average where there was nothing left to train, too: a run can be resumed in its final test."""
+        self._copy_average_to_current(module)
+
     def _swap_models(self, module: LightningModule) -> None:
         super()._swap_models(module.net)  # type: ignore[arg-type]
         self.swapped = not self.swapped

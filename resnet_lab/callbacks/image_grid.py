@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from resnet_lab.checks import check_positive
+from resnet_lab.data.annotations import padded
 from resnet_lab.data.batches import Batch
 
 FILE = "training_images.png"
@@ -36,7 +37,10 @@ class ImageGrid(Callback):
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Batch, number: int) -> None:
         if trainer.global_step or not trainer.is_global_zero:
             return
-        grid = self._drawn(trainer.datamodule, batch.images[: self.images])  # type: ignore[attr-defined]
+        images = batch.images[: self.images]
+        if isinstance(images, list):  # of several sizes
+            images, _ = padded(images, [{} for _ in images])
+        grid = self._drawn(trainer.datamodule, images)  # type: ignore[attr-defined]
         Image.fromarray(grid.permute(1, 2, 0).numpy()).save(Path(trainer.default_root_dir, FILE))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -139,6 +139,8 @@ RANGES: dict[str, dict[str, Rule]] = {
         "part": one_of("train", "val", "test"),
         **dict.fromkeys(("images", "batch_size", "draws", "lines", "sections", "most"), COUNT),
         "points": at_least(2),
+        "depths": Rule(lambda value: is_some(COUNT.allows, value), "a list of positive integers"),
+        "rates": Rule(lambda value: is_some(POSITIVE.allows, value), "a list of numbers above 0"),
     },
     "resnet_lab.analyses.roughness": {"points": at_least(3)},
     "resnet_lab.analyses.shattered": {"points": at_least(4)},

@@ -85,9 +85,9 @@ def check_trainer(trainer: dict[str, Any]) -> None:
         if remedy := INSTEAD.get(name):
             raise UserError(f"trainer.{name} is not a setting here; {remedy}")
     check_known("trainer", trainer, {*(key.removeprefix("trainer.") for key in RULES), *INTERVALS})
-    if trainer.get("accelerator") == "cpu" and trainer.get("precision") == "16-mixed":
+    if trainer.get("accelerator") == "cpu" and str(trainer.get("precision")) in ("16-mixed", "16"):
         raise UserError(  # Lightning would take bf16-mixed in its place
-            "trainer.precision=16-mixed is for GPUs; on a CPU set trainer.precision=bf16-mixed"
+            f"trainer.precision={trainer['precision']} is for GPUs; on a CPU set trainer.precision=bf16-mixed"
         )
     every = trainer.get("check_val_every_n_epoch", 1)
     if every not in (1, None):

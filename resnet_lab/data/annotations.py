@@ -51,7 +51,7 @@ def padded(images: list[Tensor], annotations: list[Annotation]) -> tuple[Tensor,
     height, width = (max(image.shape[side] for image in images) for side in (1, 2))
     margins = [(0, width - image.shape[2], 0, height - image.shape[1]) for image in images]
     whole = [
-        annotation | {"mask": F.pad(annotation["mask"], margin, value=UNKNOWN)}
+        annotation | {key: F.pad(mask, margin, value=UNKNOWN) for key, mask in annotation.items() if key == "mask"}
         for annotation, margin in zip(annotations, margins, strict=True)
     ]
     return torch.stack(list(map(F.pad, images, margins))), whole

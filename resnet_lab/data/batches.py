@@ -192,7 +192,8 @@ class TrainLoader(Loader):
 def end_with_trainer(worker: int) -> None:
     """Make a loader process end at once when its trainer is killed, or tells it to."""
     end_with_parent(signal.SIGKILL)
-    threading.Thread(target=end_when_told, daemon=True).start()
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+        threading.Thread(target=end_when_told, daemon=True).start()
 
 
 def end_when_told() -> None:

@@ -55,6 +55,7 @@ def open_run(path: Path, at: str = "last") -> Subject:
     if at == "initialization":
         subject = at_initialization(run, record)
         start_from(subject.net, subject.config)
+        subject.data.expected_checksum = checksum_in(run, record)
         return subject
     weights, checkpoint = whole_checkpoint(run, path)
     if not is_of(config_in(run, record), checkpoint):

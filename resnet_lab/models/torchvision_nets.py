@@ -1,6 +1,7 @@
 """Nets from torchvision that the paper is compared with; `stem=cifar` fits them to images of about 32 pixels.
 
-Their state dict keys and their initialization are torchvision's.
+Their state dict keys and their initialization are torchvision's; only VGG's first linear layer has torch's own
+initialization where the stem changes its size.
 """
 
 from typing import Any

@@ -30,7 +30,7 @@ def line(result: Result) -> dict[str, Any]:
         record["config"] = {key: value for key, value in record["config"].items() if key not in PLACES}
         if weights := record["config"].get("weights"):
             record["config"]["weights"] = Path(weights).name
-        record["config"]["data"] = {k: v for k, v in result.config.get("data", {}).items() if k != "root"}
+        record["config"]["data"] = without_place(result.config.get("data", {}))
     return {
         "run": "/".join(result.directory.parts[-3:]),
         "status": result.status,
@@ -40,6 +40,13 @@ def line(result: Result) -> dict[str, Any]:
         "evaluations": result.evaluations,
         **({"analyses": [packed(found) for found in result.analyses]} if result.analyses else {}),
     }
+
+
+def without_place(data: dict[str, Any]) -> dict[str, Any]:
+    """Without its folder; of a folder of images the name remains, which tells one set of images from another."""
+    named = data.get("_target_") == "resnet_lab.data.ImageFolder"
+    root = {"root": Path(str(data["root"])).name} if named and "root" in data else {}
+    return {key: value for key, value in data.items() if key != "root"} | root
 
 
 def read_committed(folder: Path) -> list[Result]:

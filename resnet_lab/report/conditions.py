@@ -16,6 +16,8 @@ CONDITIONS = {
     "threads": ("threads",),
     "channels_last": ("channels_last",),
     "compile": ("compile",),
+    "code of their own": ("trusted_packages",),
+    "number of images for the clean training error": ("config", "runtime", "final_train_images"),
 }
 
 

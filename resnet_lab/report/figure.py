@@ -103,9 +103,14 @@ def decorate(axes: Axes, title: str, study: Study) -> None:
 def milestones(study: Study) -> list[int]:
     """Where the learning rate falls, if it does so at the same iterations in all runs."""
     schedules = [result.config.get("schedule") for result in study.results if result.config]
-    found = {json.dumps(s.get("milestones") if isinstance(s, dict) else None) for s in schedules}
+    falling = [s if isinstance(s, dict) and is_multistep(s.get("_target_")) else {} for s in schedules]
+    found = {json.dumps(schedule.get("milestones")) for schedule in falling}
     steps = json.loads(found.pop()) if len(found) == 1 else None
     return [step for step in steps if is_step(step)][:10] if isinstance(steps, list) else []
+
+
+def is_multistep(target: object) -> bool:
+    return target is None or str(target).rpartition(".")[2] in ("MultiStep", "MultiStepWarmup", "MultiStepLR")
 
 
 def is_step(value: object) -> bool:

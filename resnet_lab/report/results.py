@@ -61,7 +61,8 @@ class Result:
     curve: Curve = field(default_factory=lambda: Curve([], [], []))
     evaluations: list[dict[str, Any]] = field(default_factory=list)  # by protocols, of the last iteration
     analyses: list[Analysis] = field(default_factory=list)
-    expected: str = ""  # checksum of its images, where it has not read them yet
+    # images (a checksum) and processes of the other runs of its config, where it has not begun to train
+    expected: tuple[str, int] = ("", 1)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class Result:
     @property
     def processes(self) -> int:
         """Over how many processes the batches were split: batch statistics are then of as many images fewer."""
-        found = self.record.get("processes")
+        found = self.record.get("processes", self.expected[1])
         return found if isinstance(found, int) and found > 0 else 1
 
     @property
@@ -207,7 +208,7 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
         results += [read_run(directory) for directory in directories] or committed(path.resolve())
     for file, reason in left_out.items():
         print(one_line(f"{file} is left out: {reason}"), file=sys.stderr)
-    results = mark_twins(with_images([result for result in results if trains(result.config)]))
+    results = without_twins(with_images([result for result in results if trains(result.config)]))
     if not results:
         where = ", ".join(map(str, paths))
         if any(next(path.rglob(name), None) for path in paths for name in (".plan.lock", ".lock")):
@@ -217,33 +218,28 @@ def read_results(paths: Iterable[Path], committed: Callable[[Path], list[Result]
 
 
 def with_images(results: list[Result]) -> list[Result]:
-    """Runs whose images were not read yet, with those of the other runs of their config."""
-    known: dict[tuple[str, str], set[str]] = {}
+    """Runs whose images were not read yet, with what is known from the other runs of their config."""
+    known: dict[tuple[str, str], set[tuple[str, int]]] = {}
     for result in results:
         if images(result):
-            known.setdefault(unread(result), set()).add(images(result))
+            known.setdefault(unread(result), set()).add((images(result), result.processes))
     found = {key: next(iter(of_key)) for key, of_key in known.items() if len(of_key) == 1}
-    return [
-        result if images(result) else replace(result, expected=found.get(unread(result), "")) for result in results
-    ]
+    return [r if images(r) else replace(r, expected=found.get(unread(r), r.expected)) for r in results]
 
 
 def unread(result: Result) -> tuple[str, str]:
     return result.experiment, hash_of(identity(result.config))
 
 
-def mark_twins(results: list[Result]) -> list[Result]:
-    """Mark results that repeat a run and seed, which then do not count: of those, a completed one does."""
-    first: dict[tuple[str, str, str], Result] = {}
-    for result in sorted(results, key=lambda result: result.status != "completed"):
-        first.setdefault((*recipe(result), result.seed), result)
-    marked = []
-    for result in results:
-        other = first[*recipe(result), result.seed]
-        if other is not result and result.config:
-            result = replace(result, status="duplicate", reason=f"the same run and seed as {other.directory}")
-        marked.append(result)
-    return marked
+def without_twins(results: list[Result]) -> list[Result]:
+    """One of those that are the same run and seed: a completed one, and rather a run than its committed copy."""
+    kept: dict[tuple[str, str, str], Result] = {}
+    for result in sorted(results, key=lambda one: (one.status != "completed", not one.directory.is_dir())):
+        kept.setdefault((*recipe(result), result.seed), result)
+    left = [result for result in results if kept[*recipe(result), result.seed] is result or not result.config]
+    if twins := len(results) - len(left):
+        print(f"{twins} run{'s' * (twins > 1)} left out, as the same run and seed is there twice", file=sys.stderr)
+    return left
 
 
 def read_run(directory: Path) -> Result:
@@ -396,7 +392,7 @@ def recipe(result: Result) -> tuple[str, str]:
 
 
 def images(result: Result) -> str:
-    return str((result.record.get("data") or {}).get("sha256", result.expected))
+    return str((result.record.get("data") or {}).get("sha256", result.expected[0]))
 
 
 def make_group(name: str, runs: list[Result]) -> Group:

@@ -10,7 +10,7 @@ from resnet_lab.runs.identity import differences
 log = logging.getLogger(__name__)
 
 CONDITIONS = ("processes", "threads", "device", "channels_last", "compile", "strategy")
-ORIGIN = ("kernels", "versions", "machine", "git")
+ORIGIN = ("kernels", "versions", "machine", "git", "trusted_packages")
 # Packages that compute nothing that goes into a net or an image.
 HARMLESS = {"python", "resnet-lab", "hydra-core", "omegaconf"}
 
@@ -27,7 +27,7 @@ def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
     """Find the differences; a fact that an older record lacks is unknown, not different."""
     conditions = differences({name: before.get(name) for name in CONDITIONS}, {n: now[n] for n in CONDITIONS})
     versions, machine = (known(before, now, block) for block in ("versions", "machine"))
-    computing = [d for d in versions if package(d) not in HARMLESS]
+    computing = [d for d in versions if package(d) not in HARMLESS] + known(before, now, "trusted_packages")
     # the block `kernels` has the processor, too, but older records lack the block
     elsewhere = [d for d in machine if d.startswith("machine.processor=")]
     kernels = known(before, now, "kernels") if before.get("kernels") else elsewhere
@@ -41,8 +41,8 @@ def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
 
 def known(before: dict[str, Any], now: dict[str, Any], block: str) -> list[str]:
     """Differences in what both records have in the block of that name."""
-    then, here = before.get(block), now[block]
-    if not isinstance(then, dict):
+    then, here = before.get(block), now.get(block)
+    if not isinstance(then, dict) or not isinstance(here, dict):
         return []
     return differences({k: then[k] for k in then if k in here}, {k: here[k] for k in here if k in then}, block)
 

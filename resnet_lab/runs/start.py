@@ -41,7 +41,7 @@ def prepare(config: dict[str, Any], command: Sequence[str] = ()) -> Run | None:
     run = Run(config["run_dir"])
     try:
         with run.ownership():
-            if config["force"] and is_to_be_set_aside(run):
+            if config["force"] and is_to_be_set_aside(run, config):
                 print(f"{run.directory} is set aside as {run.set_aside()}", file=sys.stderr)
             run.check_writable()
             before = run.record()
@@ -88,14 +88,17 @@ def lacking(config: dict[str, Any]) -> str | None:
     )
 
 
-def is_to_be_set_aside(run: Run) -> bool:
-    """Whether force=true still has to do it: a forced run that was interrupted resumes as usual."""
+def is_to_be_set_aside(run: Run, config: dict[str, Any]) -> bool:
+    """Whether force=true still has to do it: a forced run that was interrupted resumes as usual, if it can."""
     try:
         before = run.record()
     except UserError:  # damaged
         return True
     begun_by_force = isinstance(before.get("config"), dict) and before["config"].get("force") is True
-    return bool(before) and (before.get("status") == "completed" or not begun_by_force)
+    if not before or before.get("status") == "completed" or not begun_by_force:
+        return bool(before)
+    refused = before.get("status") == "failed" and "force=true" in str(before.get("error"))
+    return refused or bool(run_differences(before["config"], config))
 
 
 def wait_for_first_process(config: dict[str, Any]) -> Run | None:

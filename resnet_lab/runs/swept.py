@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_lab.runs.identity import identity, label, later_settings
+from resnet_lab.runs.identity import LATER_KEYS, identity, label, later_settings
 from resnet_lab.text import one_line
 
 DEEPEST = 6  # levels of a config; what is nested deeper is one value
@@ -32,6 +32,7 @@ SCHEDULES = {
     "ConstantLR": "constant rate",
 }
 MISSING = "-"
+NUMBERS = ("label_smoothing", "mixup")  # of a config, which the identity leaves unsaid where they are 0
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     known = identity(config)
     if isinstance(model := known.get("model"), dict):
         known["model"] = model | later_settings(model) | model
-    add(known, "", 0)
+    add({key: LATER_KEYS[key] for key in NUMBERS} | known, "", 0)
     return {key: value for key, value in found.items() if not key.endswith("_partial_") and key != "job"}
 
 

@@ -56,8 +56,9 @@ class SearchSweeper(Sweeper):
         self.jobs = launcher
 
     def sweep(self, arguments: list[str]) -> None:
-        given = [*arguments, *(f"{key}={value}" for key, value in self.params.items())]
-        overrides = OverridesParser.create().parse_overrides(given)
+        given = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        # as with Hydra's own sweeper, the command line goes before a file
+        overrides = {o.get_key_element(): o for o in OverridesParser.create().parse_overrides(given)}.values()
         self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
         space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
         if not space:

@@ -59,7 +59,7 @@ SMALL = 64  # pixels; an ImageNet stem leaves 16 of these, and the stages an eig
 
 def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Seed, build, fit and test; return the facts for the record."""
-    checkpoint, step = find_checkpoint(run, config)
+    checkpoint, step, evaluated = find_checkpoint(run, config)
     began = run.record() if step else {}
     set_threads(config, began.get("threads"))
     seed_everything(config["seed"], verbose=False)
@@ -68,13 +68,13 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     facts |= {} if checkpoint else start_from(module.net, config)
     log.info("reading the images of %s", type(data).__name__)
     data.prepare()
-    trainer = build_trainer(run, config, data, step)
+    trainer = build_trainer(run, config, data, logged_until(run, step, evaluated))
     check_smallest_part(module.net, data, trainer.world_size)
     if trainer.is_global_zero:
         facts |= provenance() | conditions(config, trainer) | {"data": data_facts(data)}
         accept = config["runtime"].get("accept_changes", False)
         facts |= history(run, began, facts, step, accept) if began else {"earlier": [], "accepted_changes": []}
-        run.keep_metrics_until(step)
+        run.keep_metrics_until(evaluated)
         run.update(**facts)
         say(header(run, config, facts, data.iterations_per_epoch, checkpoint, step))
         warn_of_emulation(config["trainer"], trainer.strategy.root_device)
@@ -242,8 +242,10 @@ def data_facts(data: ImageData) -> dict[str, Any]:
     }
 
 
-def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]:
-    """Find the checkpoint to resume from, and its iteration; None and 0 to start anew.
+def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int, int]:
+    """Find the checkpoint to resume from, its iteration, and the last one whose evaluation it may know of.
+
+    None, 0 and 0 to start anew.
 
     Raises:
         UserError: the checkpoint is another run's.
@@ -255,11 +257,17 @@ def find_checkpoint(run: Run, config: dict[str, Any]) -> tuple[Path | None, int]
         if path.exists():
             log.warning("%s is damaged; %s", path, f"resuming from {found[0]}" if found else "starting anew")
     if found is None:
-        return None, 0
+        return None, 0, 0
     if not is_of(config, found[1]):
         raise UserError(f"{found[0]} is of another run; choose another run_name, or force=true to start anew")
     step = int(found[1]["global_step"])
-    return found[0], step
+    evaluation_due = found[1]["callbacks"].get(Stop.__qualname__, {}).get("evaluation_due", False)
+    return found[0], step, step - evaluation_due
+
+
+def logged_until(run: Run, step: int, evaluated: int) -> int:
+    """The iteration up to which logged values stay: an evaluation that is going to be repeated is logged again."""
+    return step if all(int(row["step"]) <= evaluated for row in run.metrics()) else evaluated
 
 
 def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) -> Trainer:
