@@ -61,6 +61,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "resnet_lab.callbacks.GradientNorms": {"every": 0},
     "resnet_lab.callbacks.ImageGrid": {"images": 0},
     "resnet_lab.callbacks.EarlyStopping": {"patience": 0, "min_delta": 100},
+    "resnet_lab.analyses.constructed": {"rates": [0.02, 0.002, 0]},
     "resnet_lab.analyses.lesions": {"images": 0, "most": 0, "draws": 0},
     "resnet_lab.analyses.landscape": {"images": 0, "points": 1},
     "resnet_lab.analyses.roughness": {"sections": 0, "points": 2},
@@ -75,7 +76,7 @@ WRONG: dict[str, dict[str, Any]] = {
 WARM_UP = "{_target_:resnet_lab.schedule.MultiStepWarmup,_partial_:true,milestones:[9]}"
 CONSTANT = "{_target_:torch.optim.lr_scheduler.ConstantLR,_partial_:true}"
 COSINE = "_target_:torch.optim.lr_scheduler.CosineAnnealingLR,_partial_:true"
-LATER = {"std": [0], "part": "all", "max_lr": -1, "T_max": -1}
+LATER = {"std": [0], "part": "all", "max_lr": -1, "T_max": -1, "depths": [0]}
 OPTIMIZER = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 # What else the constructors need, by the beginning of the target.
 NEEDED: dict[str, dict[str, Any]] = {
