@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from resnet_lab.analyses.inside_blocks import has_relu
 from resnet_lab.analyses.measured import Moments
 from resnet_lab.checks import UserError
 from resnet_lab.models import resnet_cifar
@@ -36,7 +37,7 @@ def first_layers(net: nn.Module) -> tuple[nn.Conv2d, BasicBlock]:
     block = net.get_submodule("stage1.0") if names == ["stem", *STAGES, "head"] else None
     stem = net.get_submodule("stem.0") if block is not None else None
     usual = isinstance(block, BasicBlock) and block.convolutions == 2 and isinstance(block.bn1, nn.BatchNorm2d)
-    if not usual or not isinstance(block.activate.__self__, nn.ReLU) or not isinstance(stem, nn.Conv2d):  # type: ignore[union-attr]
+    if not usual or not has_relu(block) or not isinstance(stem, nn.Conv2d):  # type: ignore[arg-type]
         raise UserError(
             "this needs a plain or residual CIFAR net with batch normalization, ReLU and two layers per block; "
             "take cifar_plain or cifar_resnet"

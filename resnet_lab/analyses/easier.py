@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from resnet_lab.analyses.inside_blocks import Watched, blocks_with_f
+from resnet_lab.analyses.inside_blocks import Watched, blocks_with_f, has_relu
 from resnet_lab.analyses.measured import Rows, one_batch, with_batch_statistics
 from resnet_lab.analyses.small_training import seed_from, trained
 from resnet_lab.checks import UserError, check_positive
@@ -80,7 +80,7 @@ def first_block(net: nn.Module, pixels: Tensor) -> tuple[Block, Tensor]:
 
 def check_relu(block: Block) -> None:
     """Refuse blocks that do not end in a ReLU, as the targets do."""
-    if isinstance(block, PreActivationBlock) or not isinstance(block.activate.__self__, nn.ReLU):  # type: ignore[attr-defined]
+    if isinstance(block, PreActivationBlock) or not has_relu(block):
         raise UserError("easier needs blocks that end in a ReLU; take cifar_plain or cifar_resnet")
 
 

@@ -37,6 +37,11 @@ class Watched:
         self.output = output
 
 
+def has_relu(block: Block) -> bool:
+    """Whether ReLU is the nonlinearity of the block."""
+    return isinstance(block.activate.__self__, nn.ReLU)  # type: ignore[attr-defined]
+
+
 def take_out(block: Block) -> None:
     """Leave nothing of the block but its shortcut, or, in a plain net, what a shortcut would be: the identity."""
     block.layers = zero if block.shortcut is not None else Tensor.clone  # type: ignore[assignment,method-assign]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from resnet_lab.checks import check_positive
-from resnet_lab.data.annotations import padded
+from resnet_lab.data.annotations import of_one_size
 from resnet_lab.data.batches import Batch
 
 FILE = "training_images.png"
@@ -39,7 +39,7 @@ class ImageGrid(Callback):
             return
         images = batch.images[: self.images]
         if isinstance(images, list):  # of several sizes
-            images, _ = padded(images, [{} for _ in images])
+            images = of_one_size(images)
         grid = self._drawn(trainer.datamodule, images)  # type: ignore[attr-defined]
         Image.fromarray(grid.permute(1, 2, 0).numpy()).save(Path(trainer.default_root_dir, FILE))
         for logger in trainer.loggers:

@@ -48,10 +48,18 @@ def padded(images: list[Tensor], annotations: list[Annotation]) -> tuple[Tensor,
 
     Images are continued by zeros, which are the mean, to the right and below; masks by UNKNOWN.
     """
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    margins = [(0, width - image.shape[2], 0, height - image.shape[1]) for image in images]
     whole = [
-        annotation | {key: F.pad(mask, margin, value=UNKNOWN) for key, mask in annotation.items() if key == "mask"}
-        for annotation, margin in zip(annotations, margins, strict=True)
+        annotation | {"mask": F.pad(annotation["mask"], margin, value=UNKNOWN)}
+        for annotation, margin in zip(annotations, margins(images), strict=True)
     ]
-    return torch.stack(list(map(F.pad, images, margins))), whole
+    return of_one_size(images), whole
+
+
+def of_one_size(images: list[Tensor]) -> Tensor:
+    return torch.stack(list(map(F.pad, images, margins(images))))
+
+
+def margins(images: list[Tensor]) -> list[tuple[int, int, int, int]]:
+    """What each of the images (C, H, W) lacks to the left, to the right, above and below."""
+    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+    return [(0, width - image.shape[2], 0, height - image.shape[1]) for image in images]

@@ -80,8 +80,8 @@ class SlurmJob(Job):
             self.status = "waiting" if state == "PENDING" else "running"
             return
         status = self.run.status()
-        it_ended = status in ("completed", "failed", "interrupted") and self._noted() != self.before
-        if not it_ended:  # it never got that far
+        told = status in ("completed", "failed", "interrupted") and self._noted() != self.before
+        if not told:  # it never got that far
             status = "interrupted" if state == "CANCELLED" else "failed"
         self.end(status, f"SLURM ended it as {state}, {self.submission.paths.stderr}")
 
