@@ -25,8 +25,7 @@ def export(config: dict[str, Any]) -> str:
         subject = open_run(file_of("run", config["run"]))
     else:
         subject = open_weights(file_of("weights", config["weights"]), config["model"], config["data"], padding)
-    shape = (subject.data.in_channels, subject.data.image_size, subject.data.image_size)
-    export_weights(subject.net, output, format, shape, padding)
+    export_weights(subject.net, output, format, subject.data.shape, padding)
     note = f"the run is {status}; {subject.note}" if status else subject.note
     return f"{note}\n{output} has them as {format}"
 

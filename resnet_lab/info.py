@@ -54,7 +54,7 @@ def describe(model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
 
     images = build("data", data)
     net = build("model", model, in_channels=images.in_channels, num_classes=images.num_classes)
-    shape = (images.in_channels, images.image_size, images.image_size)
+    shape = images.shape
     layers = count_layers(net, shape)
     return {
         "input_shape": shape,
@@ -77,7 +77,7 @@ def draw(model: dict[str, Any], data: dict[str, Any]) -> str:
     columns = [model | plain, model] if residual else [model]
     facts = {"in_channels": images.in_channels, "num_classes": images.num_classes}
     nets = {title({"model": block}): build("model", block, **facts) for block in columns}
-    return drawing(nets, (images.in_channels, images.image_size, images.image_size))
+    return drawing(nets, images.shape)
 
 
 def show(facts: dict[str, Any], detail: str) -> str:

@@ -141,6 +141,7 @@ def test_a_fresh_net_is_the_one_that_a_run_begins_with(
         (["analysis=responses"], "runs=PATH, or model=... and data=... for a fresh net, must be given, one of"),
         (["analysis=responses", "runs={run}", "model=cifar_plain"], "must be given, one of them alone"),
         (["analysis=responses", "model=cifar_plain"], "a fresh net needs model=... and data=..."),
+        (["analysis=responses", "model=vgg11", "data=digits"], "model: VGG does not take images of 1x8x8"),
         (["analysis=responses", "runs={run}", "seed=1"], "seed goes with model and data; runs have their own"),
         (["analysis=responses", "runs={run}/nowhere"], "runs: .*nowhere does not exist"),
         (

@@ -84,6 +84,12 @@ def test_a_file_of_weights_is_opened_for_a_model_and_data(tiny: Tiny) -> None:
     assert (subject.iteration, subject.note) == (None, f"{run.checkpoint_path} has the net's own names")
 
 
+def test_weights_of_a_net_that_does_not_take_the_images_are_not_read(tmp_path: Path) -> None:
+    model = {"_target_": "resnet_lab.models.vgg", "depth": 11}
+    with pytest.raises(UserError, match="VGG does not take images of 1x8x8"):
+        open_weights(tmp_path / "none.pt", model, {"_target_": "resnet_lab.data.Digits", "root": "data"})
+
+
 def test_a_checkpoint_says_whose_it_is(tiny: Tiny) -> None:
     run, config = tiny()
     assert execute(run, config) == 0

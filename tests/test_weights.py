@@ -540,7 +540,7 @@ def test_onnx_comes_to_the_nets_logits(tmp_path: Path, capsys: pytest.CaptureFix
 def test_onnx_of_other_images_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    with pytest.raises(UserError, match=r"the net does not take images of shape \(1, 8, 8\): .* 3 channels"):
+    with pytest.raises(UserError, match=r"Sequential does not take images of 1x8x8 .* 3 channels"):
         export_weights(small(), tmp_path / "net.onnx", "onnx", (1, 8, 8))
     assert list(tmp_path.iterdir()) == []
 

@@ -140,11 +140,10 @@ class Synthetic(ImagesInMemory):
 
     def load(self) -> tuple[Images, Images]:
         random = generator("synthetic", 0)
-        shape = (self.in_channels, self.image_size, self.image_size)
-        pictures = torch.randint(0, 256, (self.num_classes, *shape), generator=random)
+        pictures = torch.randint(0, 256, (self.num_classes, *self.shape), generator=random)
         parts = []
         for size in self.sizes:
             labels = torch.randint(0, self.num_classes, (size,), generator=random)
-            noise = torch.randint(-128, 128, (size, *shape), generator=random)
+            noise = torch.randint(-128, 128, (size, *self.shape), generator=random)
             parts.append(Images((pictures[labels] + noise).clamp(0, 255).to(torch.uint8), labels))
         return parts[0], parts[1]

@@ -101,7 +101,6 @@ class ImageFolder(ImagesInMemory):
         return 1 if channels <= 2 else 3, height
 
     def _source(self, names: list[str]) -> Source:
-        shape = (self.in_channels, self.image_size, self.image_size)
         size = len(names) * self.in_channels * self.image_size**2
         if size > MOST_BYTES:
             raise UserError(
@@ -110,7 +109,7 @@ class ImageFolder(ImagesInMemory):
                 "data.image_size, or use data=imagenet, which decodes images as they are needed"
             )
         how = f"resizes={self.resizes} converts={self.converts}"
-        return Source(self.root, names, shape, how, self._pixels)
+        return Source(self.root, names, self.shape, how, self._pixels)
 
     def _pixels(self, path: Path, content: Any) -> Tensor:
         if self.in_channels == 1 and not self.converts:

@@ -176,6 +176,11 @@ class ImageData(LightningDataModule, ABC):
         return self.train
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the images that a net is given: (C, H, W)."""
+        return self.in_channels, self.image_size, self.image_size
+
+    @property
     def iterations_per_epoch(self) -> int:
         return -(-len(self.train_images().labels) // self.batch_size)
 
@@ -360,12 +365,11 @@ class ImagesInMemory(ImageData):
         return crop_and_flip(images, self.crop_padding, self.flip, self.seed, batch.epoch, batch.indices)
 
     def check_loaded(self, train: Images, test: Images) -> None:
-        shape = (self.in_channels, self.image_size, self.image_size)
         for images in (train, test):
-            if tuple(images.pixels.shape[1:]) != shape:
+            if tuple(images.pixels.shape[1:]) != self.shape:
                 raise UserError(
                     f"the images in {self.root} have shape {tuple(images.pixels.shape[1:])}, those of "
-                    f"{type(self).__name__} {shape}; put the right files there"
+                    f"{type(self).__name__} {self.shape}; put the right files there"
                 )
         if self.crop_padding > self.image_size:
             raise UserError(

@@ -11,6 +11,7 @@ from torch import nn
 from resnet_lab.checks import UserError, check_choice
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageData
+from resnet_lab.models.count import check_takes_images
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.find import run_at
 from resnet_lab.runs.sealed import digest_of
@@ -74,12 +75,13 @@ def open_fresh(model: dict[str, Any], data: dict[str, Any], seed: int) -> Subjec
     They are the ones that a run with these blocks and this seed begins with. The random state is left alone.
 
     Raises:
-        UserError: a block is wrong.
+        UserError: a block is wrong, or the net does not take such images.
     """
     config = {"model": model, "data": data, "seed": seed}
     with isolate_rng():
         seed_everything(seed, verbose=False)
         images, net = build_net(config | {"runtime": {"channels_last": False}})
+    check_takes_images(net, images.shape)
     return Subject(f"seed {seed}", net, images, config, 0, "", "weights of iteration 0")
 
 
@@ -87,10 +89,12 @@ def open_weights(path: Path, model: dict[str, Any], data: dict[str, Any], paddin
     """Open a file of weights for the net and the images of a config's blocks `model` and `data`.
 
     Raises:
-        UserError, ValueError: as `load_weights`, which explains `padding`; or a block is wrong.
+        UserError, ValueError: as `load_weights`, which explains `padding`; or a block is wrong, or the net does
+            not take such images.
     """
     images: ImageData = build("data", data)
     net = build("model", model, in_channels=images.in_channels, num_classes=images.num_classes)
+    check_takes_images(net, images.shape)
     note = load_weights(net, path, padding)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -98,6 +98,12 @@ def count_layers(net: nn.Module, shape: Shape) -> list[Layer]:
     return layers
 
 
+def check_takes_images(net: nn.Module, shape: Shape) -> None:
+    """Raise UserError unless the net accepts an image (C, H, W)."""
+    with unchanged(net), torch.no_grad():
+        run_on_zeros(net.eval(), 1, shape)
+
+
 def count_activation_bytes(net: nn.Module, shape: Shape) -> int:
     """Count the bytes per image (C, H, W) that autograd keeps in training until the backward pass.
 

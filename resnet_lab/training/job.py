@@ -138,7 +138,7 @@ def check_smallest_part(net: nn.Module, data: ImageData, processes: int) -> None
         return
     try:
         with torch.no_grad():
-            copy.deepcopy(net)(torch.zeros(1, data.in_channels, data.image_size, data.image_size))
+            copy.deepcopy(net)(torch.zeros(1, *data.shape))
     except ValueError as error:
         raise UserError(
             f"data.batch_size={data.batch_size} leaves a last batch of {last} of the {size} training images, one "
@@ -225,8 +225,8 @@ def build_module(config: dict[str, Any], data: ImageData, net: nn.Module) -> Tas
 
 
 def net_facts(net: nn.Module, data: ImageData) -> dict[str, Any]:
-    shape = (data.in_channels, data.image_size, data.image_size)
-    return {"parameters": count_parameters(net), "multiply_adds": count_multiply_adds(counted_of(net), shape)}
+    multiply_adds = count_multiply_adds(counted_of(net), data.shape)
+    return {"parameters": count_parameters(net), "multiply_adds": multiply_adds}
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:

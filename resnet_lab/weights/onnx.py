@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from resnet_lab.checks import UserError, library
+from resnet_lab.models.count import check_takes_images
 
 TOLERANCE = 1e-4  # of the largest logit: ONNX Runtime sums in another order
 
@@ -21,11 +22,7 @@ def onnx_content(net: nn.Module, shape: tuple[int, int, int] | None) -> bytes:
         library(name, "onnx")
     runtime = library("onnxruntime", "onnx")
     net = copy.deepcopy(net).cpu().float().eval()
-    try:
-        with torch.no_grad():
-            net(torch.zeros(1, *shape))
-    except RuntimeError as error:
-        raise UserError(f"the net does not take images of shape {shape}: {error}") from error
+    check_takes_images(net, shape)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(
