@@ -225,6 +225,8 @@ def test_runs_that_are_not_complete_are_rows_that_say_so(tmp_path: Path) -> None
         assert re.search(row, text), row
     assert "failed" in (path / "report.html").read_text()
     assert (path / "results.csv").read_text().count("\n") == 7
+    of_nets = text.partition("## Runs that")[0]
+    assert re.findall(r"\| plain-20 \|.*\| (.*) \|", of_nets) == ["1 completed, 1 unreadable"]
 
 
 # what makes a run another than the paper's, in its config or in the facts about its images

@@ -354,9 +354,15 @@ def not_finite(value: str) -> bool:
 
 
 def group(results: list[Result]) -> list[Group]:
-    """The runs by what identifies them; missing ones stand alone under the name of their folder."""
+    """The runs by what identifies them; those without a config by their folder, which seeds of one net share."""
     several = len({result.experiment for result in results}) > 1
-    found = [(key, list(members)) for key, members in itertools.groupby(sorted(results, key=recipe), recipe)]
+    known = {result.directory.parent: recipe(result) for result in results if result.config}
+
+    def key_of(result: Result) -> tuple[str, str]:
+        return recipe(result) if result.config else known.get(result.directory.parent, recipe(result))
+
+    ordered = sorted(results, key=lambda result: (key_of(result), not result.config))
+    found = [(key, list(members)) for key, members in itertools.groupby(ordered, key_of)]
     keys = swept([runs[0].config for _, runs in found if runs[0].config])
     groups = []
     for (experiment, run_name), runs in found:
