@@ -365,7 +365,7 @@ def test_what_may_change_digits_is_refused_or_accepted_and_marked(
 
 
 NOTED: list[tuple[dict[str, Any], str]] = [
-    ({"git": {"commit": "d"}}, "git.commit='d' (was 'c')"),
+    ({"git": {"commit": "d"}}, "code=d (was c)"),
     ({"versions": {"hydra-core": "2"}}, "versions.hydra-core='2' (was '1')"),
     ({"versions": {"resnet-lab": "2"}}, "versions.resnet-lab='2' (was '1')"),
     ({"machine": {"cores": 64}}, "machine.cores=64 (was 2)"),
@@ -603,7 +603,7 @@ def test_what_a_net_draws_depends_on_seed_iteration_and_process_alone() -> None:
         return float(torch.rand(()))
 
     assert drawn(0, 5, 0) == drawn(0, 5, 0)
-    assert len({drawn(0, 5, 0), drawn(1, 5, 0), drawn(0, 6, 0)}) == 3
+    assert len({drawn(0, 5, 0), drawn(1, 5, 0), drawn(0, 6, 0), drawn(0, 5, 1)}) == 4
 
 
 def test_unsafe_loading_is_refused(

@@ -33,7 +33,7 @@ from resnet_lab.text import one_line
 
 CURVES = ("train_error", "val_error")
 # A net has left guessing once its running training error was below this share of the error of a guess: 80 % with
-# ten classes, by which the paper, too, tells that a net has started to train (Section 4.2, ResNet-110).
+# ten classes, where the paper ends the warm-up of ResNet-110 (Section 4.2).
 GUESSING = 8 / 9
 # Nets that have shortcuts and no setting for them.
 WITH_SHORTCUTS = ("highway", "inception_resnet_v2")

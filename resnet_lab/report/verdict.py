@@ -110,6 +110,14 @@ def not_started(group: Group) -> str:
     return f"{group.name} did not start to train in {len(group.not_started)} of {len(group.completed)} seeds"
 
 
+def silent(study: Study) -> list[str]:
+    """One sentence per net of which a run did not start to train, or one for all nets if no run of any did."""
+    completed = [group for group in study.groups if group.completed]
+    if len(completed) > 1 and all(len(group.not_started) == len(group.completed) for group in completed):
+        return ["No net started to train."]
+    return [f"{not_started(group)}." for group in completed if group.not_started]
+
+
 def pairs(study: Study) -> list[Pair]:
     """Each chain of depths, its shallowest against each deeper one; only nets of which a run has trained."""
     found: list[Pair] = []
@@ -153,7 +161,7 @@ def verdict(study: Study) -> list[str]:
         sentences = [comparison(study), *(sentences if compared else [])]
     if claims := judged(study):
         sentences = [headline_of_claims(claims), *(claim.sentence() for claim in claims)]
-    sentences += [f"{not_started(group)}." for group in study.groups if group.not_started]
+    sentences += silent(study)
     counts = [len(finals(group)) for group in study.groups if finals(group)]
     if counts and min(counts) == 1:
         sentences.append("One seed proves nothing: run several (seed=0,1,2,3,4) before believing this.")

@@ -35,7 +35,7 @@ def find_changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
     return Changes(
         images=known(before, now, "data"),
         digits=[*conditions, *kernels, *computing],
-        other=[*harmless, *(differences(before["git"], now["git"], "git") if "git" in before else [])],
+        other=[*harmless, *other_code(before, now)],
     )
 
 
@@ -45,6 +45,19 @@ def known(before: dict[str, Any], now: dict[str, Any], block: str) -> list[str]:
     if not isinstance(then, dict) or not isinstance(here, dict):
         return []
     return differences({k: then[k] for k in then if k in here}, {k: here[k] for k in here if k in then}, block)
+
+
+def other_code(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Another commit, where the earlier record says which it was."""
+    if "git" not in before or before["git"] == now["git"]:
+        return []
+    return [f"code={code(now['git'])} (was {code(before['git'])})"]
+
+
+def code(git: Any) -> str:
+    if not isinstance(git, dict):
+        return "no checkout"
+    return str(git.get("commit"))[:12] + (" with local changes" if git.get("dirty") else "")
 
 
 def package(difference: str) -> str:
