@@ -234,6 +234,12 @@ def test_imagenets_rate_falls_where_figure_4_drops(composed: Composed) -> None:
         ("model._target_=resnet_lab.models.resnet", "model._target_: there is no 'resnet_lab.models.resnet'"),
         ("trainer.num_nodes=two", "trainer.num_nodes must be a positive integer, got 'two'"),
         ("trainer.devices='2'", "trainer.devices must be a number, .* got '2'"),
+        ("trainer.strategy=deepspeed", "trainer.strategy must be a block .* or one of auto, .*; got 'deepspeed'"),
+        (
+            "trainer.strategy={broadcast_buffers:true}",
+            "trainer.strategy.broadcast_buffers must be false, .* got True",
+        ),
+        ("trainer.accelerator=mps", "trainer.accelerator must be null or one of auto, cpu, gpu, cuda; got 'mps'"),
         ("run_dir=elsewhere", "run_dir follows from output_root"),
         ("job=dance", "job must be train, throughput or loading, got 'dance'"),
         ("optimizer._partial_=false", "optimizer._partial_ must be true, .* got False"),
@@ -258,7 +264,6 @@ def test_refused_before_anything_starts(composed: Composed, override: str, messa
             "job=throughput times iterations=6 of one epoch after 3 to warm up, and an epoch of 40 images in "
             "batches of 16 has 3; set a smaller data.batch_size, or use data=synthetic data.train_images=144",
         ),
-        ("trainer.strategy=deepspeed", "trainer: .*DeepSpeed"),
     ],
 )
 def test_refused_before_training(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import forked
 import pytest
 import torch
 from conftest import TINY
-from runs import only_run, start, wait_until_free
+from runs import curve, only_run, start, wait_until_free
 from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
@@ -24,9 +25,13 @@ from resnet_lab.checks import UserError
 from resnet_lab.data import Synthetic
 from resnet_lab.data.augment import crop_and_flip
 from resnet_lab.data.batches import Batch, TrainBatches, TrainLoader
+from resnet_lab.runs import processes
+from resnet_lab.runs.directory import Run
 from resnet_lab.runs.processes import check_place, devices, environments, rank, started_outside
 from resnet_lab.runs.start import prepare
+from resnet_lab.sweeps.slurm import SlurmLauncher
 from resnet_lab.tasks.classification import Classifier
+from resnet_lab.training.callbacks import OneRun
 
 Composed = Callable[..., dict[str, Any]]
 
@@ -52,6 +57,29 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
     assert two["errors"] == pytest.approx(one["errors"], abs=1e-9)
     for name, values in one["weights"].items():
         assert two["weights"][name] == pytest.approx(values, abs=1e-12), name
+
+
+def test_processes_of_two_runs_train_nothing_together(tmp_path: Path) -> None:
+    given: list[torch.Tensor] = []
+
+    def gather(here: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        given.append(here)
+        return here
+
+    def largest(here: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        return torch.stack(given).amax(0)
+
+    def begin(name: str, reduce: Any) -> None:
+        strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce)
+        OneRun(Run(tmp_path / name)).on_train_start(SimpleNamespace(world_size=2, strategy=strategy), None)  # type: ignore[arg-type]
+
+    for met in (("mine", "mine"), ("mine", "theirs")):
+        given.clear()
+        for name in met:
+            begin(name, gather)
+        for name in met:  # each of them notices
+            with nullcontext() if met[0] == met[1] else pytest.raises(UserError, match="a process of another run"):
+                begin(name, largest)
 
 
 SETTINGS = list(itertools.product((1, 2), (0, 2), (False, True)))
@@ -173,6 +201,38 @@ def test_a_process_a_device(trainer: dict[str, Any], expected: int, monkeypatch:
     assert devices(trainer) == len(environments(trainer)) == expected
 
 
+def test_slices_of_a_gpu_are_no_further_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = "GPU 0: H200 (UUID: GPU-1)\n  MIG 1g.18gb Device 0: (UUID: MIG-2)\nGPU 1: H200 (UUID: GPU-3)\n"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(processes.shutil, "which", lambda name: name)
+    monkeypatch.setattr(processes.subprocess, "run", lambda *words, **how: SimpleNamespace(stdout=listed))
+    assert processes.visible_gpus() == ["0", "1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["trainer.devices=2", "trainer.devices=2 trainer.strategy=ddp"])
+def test_processes_asked_for_without_the_block_are_those_of_the_block(tmp_path: Path, asked: str) -> None:
+    """Lightning's own defaults would have every process count the first one's errors."""
+    curves = []
+    for number, words in enumerate((["trainer=ddp_cpu"], asked.split())):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert start(folder, *words, "iterations=6").wait() == 0
+        curves.append(curve(only_run(folder)))
+    assert curves[0] == curves[1]
+
+
+def test_what_is_logged_is_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL reduces nothing that is on a CPU; gloo, by which the other tests go, does."""
+    seen = []
+    module = Classifier(nn.Linear(1, 2), lambda _: SGD([torch.zeros(1)], 0.1), lambda o: ConstantLR(o), 2)
+    monkeypatch.setattr(module, "measure", lambda _: SimpleNamespace(compute_and_reset=lambda _: {"error": 1.0}))
+    monkeypatch.setattr(module, "log", lambda name, value, **how: seen.append(value.device.type))
+    module.to("meta")
+    module._log("val")
+    assert seen == ["meta"]
+
+
 def test_places_given_by_others() -> None:
     torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
     assert started_outside(torchrun) == ("torchrun", 3, 4)
@@ -200,6 +260,15 @@ def test_torchrun_starts_the_processes_of_a_run(tmp_path: Path) -> None:
     assert by_torchrun.record()["processes"] == 2
     assert by_torchrun.record()["val_error"] == by_us.record()["val_error"]
     wait_until_free(by_torchrun)
+
+
+def test_a_cluster_is_asked_for_a_number_of_gpus(composed: Composed) -> None:
+    """The machine that submits the jobs may have none."""
+    launcher: Any = object.__new__(SlurmLauncher)
+    with pytest.raises(UserError, match=r"trainer.devices must be a number .* got 'auto'; set trainer.devices=4"):
+        launcher.check_machine(composed("trainer=ddp"))
+    for words in (["trainer=ddp", "trainer.devices=4"], ["trainer=gpu"], ["trainer=ddp_cpu"], ["trainer=cpu"]):
+        launcher.check_machine(composed(*words))
 
 
 def test_several_machines_need_a_launcher_for_them(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:

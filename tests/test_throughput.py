@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from resnet_lab.benchmarks import rounds, throughput
 from resnet_lab.benchmarks.convolutions import pass_through
 from resnet_lab.benchmarks.throughput import BareLoop, ConvolutionFloor, Fit, Stopwatch, UsualLoader
+from resnet_lab.checks import UserError
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.worker import execute
 from resnet_lab.training.job import build_all
@@ -52,6 +53,13 @@ def test_another_precision_is_refused(tiny: Tiny) -> None:
     assert run.record()["error"] == (
         "job=throughput compares loops in trainer.precision=32-true or bf16-mixed, got 'bf16-true'"
     )
+
+
+def test_several_devices_are_refused(tiny: Tiny) -> None:
+    run, config = tiny(*SMALL)
+    config["trainer"] |= {"devices": 2}
+    with pytest.raises(UserError, match="job=throughput compares loops on one device, got 2"):
+        throughput.perform(run, config)
 
 
 class Calls(TorchDispatchMode):

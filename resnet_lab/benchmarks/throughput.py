@@ -27,7 +27,7 @@ from resnet_lab.data import ImageData, ImagesInMemory
 from resnet_lab.data.batches import Images
 from resnet_lab.files import write_atomically
 from resnet_lab.runs.directory import Run
-from resnet_lab.runs.processes import CORES
+from resnet_lab.runs.processes import CORES, devices
 from resnet_lab.training.acceleration import fused
 from resnet_lab.training.job import build_all, build_trainer, set_threads
 from resnet_lab.training.kernels import NO_BF16, has_bf16
@@ -42,6 +42,7 @@ def perform(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     """Measure each contender in every round; return images per second and ratios for the record."""
     set_threads(config)
     check_precision(config["trainer"])
+    check_one_device(config["trainer"])
     steps = config["iterations"] + WARM_UP
     data, _ = build_all(config)
     if not isinstance(data, ImagesInMemory):
@@ -127,7 +128,9 @@ def wait_for(device: torch.device) -> None:
 
 def device_of(trainer: dict[str, Any]) -> torch.device:
     """The first device of a Trainer with these settings."""
-    return Fabric(accelerator=trainer.get("accelerator") or "auto", devices=1).device
+    asked = trainer.get("devices")
+    named = asked if isinstance(asked, list) else 1
+    return Fabric(accelerator=trainer.get("accelerator") or "auto", devices=named).device
 
 
 def precision_of(trainer: dict[str, Any], device: torch.device) -> AbstractContextManager[Any]:
@@ -142,6 +145,12 @@ def check_precision(trainer: dict[str, Any]) -> None:
         raise UserError(
             f"job=throughput compares loops in trainer.precision=32-true or bf16-mixed, got {precision!r}"
         )
+
+
+def check_one_device(trainer: dict[str, Any]) -> None:
+    """Refuse several devices: the loops beside the Trainer have one."""
+    if (wanted := devices(trainer) * int(trainer.get("num_nodes", 1))) > 1:
+        raise UserError(f"job=throughput compares loops on one device, got {wanted}; set trainer.devices=1")
 
 
 class Fit(Contender):

@@ -48,7 +48,8 @@ class EMA(EMAWeightAveraging):
 
     Raises:
         ValueError: a number is out of its range.
-        UserError: there are several processes, each with running statistics of its own.
+        UserError: there are several processes, each with running statistics of its own; or the weights have 16
+            bits.
     """
 
     def __init__(self, decay: float = 0.999, update_every_n_steps: int = 1) -> None:
@@ -62,6 +63,11 @@ class EMA(EMAWeightAveraging):
         if trainer.world_size > 1:
             raise UserError("callbacks=ema is for one process, as each has running statistics of its own; set "
                             "trainer.devices=1")  # fmt: skip
+        if trainer.precision in ("bf16-true", "16-true"):
+            raise UserError(
+                f"callbacks=ema averages in float32, which trainer.precision={trainer.precision} would round; set "
+                "trainer.precision=bf16-mixed"
+            )
         if stage == "fit":
             net: Any = module.net
             self._average_model = Average(net, module.device, use_buffers=True, **self._kwargs)

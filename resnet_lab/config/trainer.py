@@ -24,18 +24,13 @@ INSTEAD = {
     "max_steps": "set iterations",
 }
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "bf16", "16", "32", "64")
+# Those that shard a net keep no checkpoint that a run can resume from.
 STRATEGIES = (
     "auto",
     "single_device",
     "ddp",
     "ddp_find_unused_parameters_false",
     "ddp_find_unused_parameters_true",
-    "fsdp",
-    "fsdp_cpu_offload",
-    "deepspeed",
-    "deepspeed_stage_1",
-    "deepspeed_stage_2",
-    "deepspeed_stage_3",
 )
 INTERVALS = ("check_val_every_n_epoch", "val_check_interval")  # which say together when to evaluate
 
@@ -53,7 +48,7 @@ RULES = {
     "trainer._target_": TARGET,
     "trainer.devices": Rule(is_devices, "a number, a list of GPUs or auto"),
     "trainer.num_nodes": COUNT_OR_NULL,
-    "trainer.accelerator": or_null(one_of("auto", "cpu", "gpu", "cuda", "mps")),
+    "trainer.accelerator": or_null(one_of("auto", "cpu", "gpu", "cuda")),
     "trainer.precision": Rule(
         lambda value: value is None or (not isinstance(value, bool) and str(value) in PRECISIONS),
         f"one of {', '.join(PRECISIONS)}",
@@ -88,6 +83,12 @@ def check_trainer(trainer: dict[str, Any]) -> None:
     if trainer.get("accelerator") == "cpu" and str(trainer.get("precision")) in ("16-mixed", "16"):
         raise UserError(  # Lightning would take bf16-mixed in its place
             f"trainer.precision={trainer['precision']} is for GPUs; on a CPU set trainer.precision=bf16-mixed"
+        )
+    strategy = trainer.get("strategy")
+    if isinstance(strategy, dict) and strategy.get("broadcast_buffers"):
+        raise UserError(
+            "trainer.strategy.broadcast_buffers must be false, as each process counts the errors of its own "
+            f"images; got {strategy['broadcast_buffers']!r}"
         )
     every = trainer.get("check_val_every_n_epoch", 1)
     if every not in (1, None):

@@ -78,8 +78,6 @@ def check_place(trainer: Mapping[str, Any], environ: Mapping[str, str] = os.envi
 
 def lacks_gpu(trainer: Mapping[str, Any]) -> bool:
     """Whether the Trainer's settings ask for a GPU where there is surely none."""
-    if trainer.get("accelerator") == "mps":
-        return sys.platform != "darwin"
     if trainer.get("accelerator") not in ("gpu", "cuda") or visible_gpus():
         return False
     hidden = "CUDA_VISIBLE_DEVICES" in os.environ
@@ -93,7 +91,8 @@ def visible_gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
-    return [str(number) for number, _ in enumerate(listed.splitlines())]
+    gpus = [line for line in listed.splitlines() if line.startswith("GPU ")]  # and not their MIG slices
+    return [str(number) for number, _ in enumerate(gpus)]
 
 
 def environments(trainer: Mapping[str, Any]) -> list[dict[str, str]]:

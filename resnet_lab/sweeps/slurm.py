@@ -106,6 +106,16 @@ class SlurmLauncher(SweepLauncher[SlurmJob]):
         }
         self.looked = 0.0
 
+    def check_machine(self, config: dict[str, Any]) -> None:
+        """Refuse a job whose number of GPUs would be that of the machine that submits it."""
+        trainer = config["trainer"]
+        asked = trainer.get("devices", "auto")
+        if asked in (None, "auto", -1) and trainer.get("accelerator") != "cpu":
+            raise UserError(
+                f"trainer.devices must be a number where hydra/launcher=slurm asks for GPUs, got {asked!r}; "
+                "set trainer.devices=4, say"
+            )
+
     def start(self, configs: list[dict[str, Any]]) -> list[SlurmJob]:
         jobs = [SlurmJob(config, self.commands.get(config["run_dir"], ())) for config in configs]
         for job in jobs:

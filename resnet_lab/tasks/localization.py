@@ -139,7 +139,9 @@ def objects_of(batch: Batch) -> tuple[Tensor, Tensor]:
 def whole_images(images: Tensor) -> Tensor:
     """The boxes (N, 4) of the images themselves."""
     height, width = images.shape[-2:]
-    return torch.tensor([0.0, 0.0, width, height], device=images.device).expand(len(images), 4)
+    corners = torch.zeros(4, device=images.device)
+    corners[2], corners[3] = width, height  # filled on the device: a tensor made from a list would wait for it
+    return corners.expand(len(images), 4)
 
 
 def misplaced(boxes: Tensor, true: Tensor) -> Tensor:

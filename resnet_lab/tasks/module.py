@@ -226,7 +226,7 @@ class TaskModule(LightningModule):
                 f"the {name} loss is not finite after iteration {self.global_step}; try a smaller optimizer.lr"
             )
         for key, mean in means.items():
-            value = torch.tensor(mean, dtype=torch.float64)
+            value = torch.tensor(mean, dtype=torch.float64, device=self.device)  # NCCL reduces nothing on a CPU
             self.log(f"{name}/{key}", value, logger=False, sync_dist=True)
 
     def _observe(self, wrong: Tensor, counted: int) -> None:

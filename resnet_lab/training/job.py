@@ -16,6 +16,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import DoublePrecision
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
@@ -97,6 +98,9 @@ def fit(trainer: Trainer, module: TaskModule, data: ImageData, checkpoint: Path 
     Raises:
         UserError: the Trainer does not take its settings, or the checkpoint has no state of this run.
     """
+    if isinstance(trainer.precision_plugin, DoublePrecision):
+        # Lightning converts after it has restored the weights, which float32 would have rounded
+        trainer.precision_plugin.convert_module(module)
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
@@ -305,7 +309,11 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
     )
     # Lightning's handlers would end a run as if it were complete
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    # a SIGTERM of Lightning's, which there is none of: it would have every iteration wait for the GPU
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):
+        # the counts and batch statistics are each process's own
+        trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
         # after this, processes give up waiting for one that hangs; a YAML file cannot hold a timedelta
         trainer.strategy._timeout = timedelta(seconds=config["runtime"]["timeout"])
     return trainer
