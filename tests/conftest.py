@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_sessionfinish() -> None:
     if forked.nursery.cache_info().currsize:
         forked.nursery().end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for what supervisors that were killed leave.
+
+    Its path is short, because those of the sockets that are made within it must be.
+    """
+    tmp_path_factory.getbasetemp()  # which is not to lie in it
+    short = tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True)
+    with short as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    """A test that fails has no chance to end what it started; fixtures of wider scope have begun before."""
+    before = len(forked.STARTED)
+    yield
+    forked.kill_all_but(before)
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,8 @@ from resnet_lab.runs.signals import PARENT, SIGNALS
 from resnet_lab.sweeps import job_process
 
 TESTS = Path(__file__).parent
+# The processes that the tests have started, so that one that fails leaves none of them running.
+STARTED: list[subprocess.Popen[bytes] | Requested] = []
 IMPORTED = (
     "train",
     "analyze",
@@ -41,7 +43,8 @@ def main() -> None:
     if session == "session":
         os.setsid()
     del os.environ[PARENT]
-    sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [path for path in given if path and path not in sys.path]
     found = importlib.import_module(module)
     sys.argv = [str(found.__file__), *arguments]
     os.execve = become
@@ -94,7 +97,18 @@ def begin(
 ) -> Requested:
     with open(os.devnull) as nothing:
         words = [str(folder), "session" if session else "", module, *arguments]
-        return nursery().start("forked", words, environ, [nothing.fileno(), stdout, stderr])
+        STARTED.append(started := nursery().start("forked", words, environ, [nothing.fileno(), stdout, stderr]))
+        return started
+
+
+def kill_all_but(first: int) -> None:
+    """Kill what was started after the first so many processes, and forget it."""
+    started, STARTED[first:] = STARTED[first:], []
+    running = [process for process in started if process.poll() is None]
+    for process in running:
+        process.send_signal(signal.SIGKILL)
+    for process in running:
+        process.wait(30)
 
 
 def run(

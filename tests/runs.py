@@ -59,7 +59,9 @@ def start(
             how = {"session": session, "stdout": 1, "stderr": nothing.fileno()}
             return forked.begin(folder, module, *words, environ=environ, **how)
         command = [sys.executable, "-m", module, *words]
-        return subprocess.Popen(command, cwd=folder, env=environ, stderr=nothing, start_new_session=session)
+        how = {"cwd": folder, "env": environ, "start_new_session": session}
+        forked.STARTED.append(process := subprocess.Popen(command, stderr=nothing, **how))
+        return process
 
 
 def wait_for_rows(folder: Path, count: int, runs: str = "outputs/*/*/seed*") -> Run:

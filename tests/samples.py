@@ -1,5 +1,7 @@
 """Data and nets that several tests use: files in a dataset's format, images as an analysis takes them."""
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,16 @@ def write_cifar10(root: Path, per_file: int = 12) -> None:
         records = random.integers(0, 256, (per_file, 3073), dtype=np.uint8)
         records[:, 0] %= 10
         records.tofile(folder / f"{name}.bin")
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG of one colour that says it is so large; its pixels are not there."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
+    packed = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 class Pictures:

@@ -72,7 +72,12 @@ def test_a_command_that_gives_another_run_is_not_taken(composed: Composed) -> No
 
 
 @pytest.mark.parametrize(
-    "word", ["hydra.launcher.x=1", "+hydra.callbacks.x=1", "--trust-package=os", "--config-name=x", "a\x1b[2J=1"]
+    "word",
+    [
+        *("hydra.launcher.x=1", "+hydra.callbacks.x=1", "--trust-package=os", "--config-name=x", "a\x1b[2J=1"),
+        # Hydra accepts these, so nothing but the check of the words is in their way
+        *("hydra.launcher.n_jobs=3", "hydra.verbose=true"),
+    ],
 )
 def test_a_record_gives_no_word_that_is_more_than_a_value(composed: Composed, word: str) -> None:
     line = command_line({"config": composed(*TINY), "command": [*TINY, word]})

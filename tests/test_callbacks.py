@@ -14,6 +14,7 @@ from conftest import TINY
 from PIL import Image
 from runs import curve, only_run, points, stopped_and_whole, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_resume import Killed, end_at
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
@@ -164,6 +165,30 @@ def test_early_stopping_ends_a_run_that_is_complete_then(resnet_lab: Call, tmp_p
     # and a record that claims an early end without one is not believed
     run.update(stopped_early=end - 2)
     assert not run.is_complete()
+
+
+@pytest.mark.parametrize("how", ["killed", "killed after a save", "asked to stop"])
+def test_early_stopping_counts_on_from_where_it_was(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    words = (*STOPPED, "callbacks.early_stopping.patience=3")
+    whole, config = tiny(*words, "experiment_name=whole")
+    assert execute(whole, config) == 0
+    end = whole.record()["stopped_early"]
+    assert end < 60
+    run, config = tiny(*words)
+    config["runtime"]["save_every"] = 600.0 if how == "asked to stop" else 0.0
+    for iteration in (end - 5, end - 3, end - 1):  # each of the three evaluations in vain is counted by another
+        with monkeypatch.context() as patch:
+            end_at(iteration, how, patch)
+            if how == "asked to stop":
+                assert execute(run, config) == 75
+            else:
+                with pytest.raises(Killed):
+                    execute(run, config)
+    assert execute(run, config) == 0
+    assert curve(run) == curve(whole)
+    assert run.record()["stopped_early"] == end
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(run)[name]), name
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ the full form, `pytest -m chaos --figures FILE`, those that are killed, stopped 
 line to FILE for each case; experiments/reliability shows them.
 """
 
+import atexit
 import contextlib
 import csv
 import itertools
@@ -13,6 +14,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -36,11 +38,18 @@ STORMY = (
 )
 TWO = ("trainer=ddp_cpu",)
 ALONE = "iterations=600"
-NOT_STAGED = {"TMPDIR": "/dev/shm"}  # checkpoints must not be staged where temporary files are
+
+
+@cache
+def not_staged() -> dict[str, str]:
+    """Checkpoints must not be staged where temporary files are; here, that is another filesystem."""
+    folder = tempfile.mkdtemp(prefix="lab-", dir="/dev/shm")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # supervisors that are killed leave theirs
+    return {"TMPDIR": folder}
 
 
 def launch(folder: Path, *settings: str, fresh: bool = False) -> subprocess.Popen[bytes] | Requested:
-    return start(folder, *STORMY, *settings, environ=NOT_STAGED, session=True, fresh=fresh)
+    return start(folder, *STORMY, *settings, environ=not_staged(), session=True, fresh=fresh)
 
 
 def quick(*values: object) -> object:
@@ -302,8 +311,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True)
     yield folder
-    wait_until_free(*(Run(path.parent) for path in folder.glob("outputs/*/*/seed*/.lock")))
-    subprocess.run(["umount", folder], check=True)
+    try:
+        wait_until_free(*(Run(path.parent) for path in folder.glob("outputs/*/*/seed*/.lock")))
+    finally:  # whoever uses it yet
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(path: Path, leave: int) -> None:

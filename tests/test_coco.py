@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from samples import header_of_png
 from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -246,6 +247,13 @@ def test_an_image_of_another_size_than_its_annotations_is_named(root: Path) -> N
     data = coco(root)
     with pytest.raises(UserError, match=r"139\.jpg \(it is 48x56, and its annotations are for 56x48\)"):
         list(data.batches("test"))
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(root: Path) -> None:
+    (root / "val2017/000000000139.jpg").write_bytes(header_of_png(30000, 30000))
+    changed(root, lambda c: c["images"][0].update(width=30000, height=30000))
+    with pytest.raises(UserError, match=r"139\.jpg \(30000x30000 is more than data\.max_pixels=100000000\)"):
+        list(coco(root).batches("test"))
 
 
 def test_a_training_without_any_object_is_refused(root: Path) -> None:

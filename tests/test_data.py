@@ -1,6 +1,7 @@
 import gzip
 import multiprocessing
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -154,6 +155,7 @@ def test_pickled_files_are_not_opened_before_their_sum_is_right(tmp_path: Path) 
 def fetch_slowly(root: str) -> None:
     folder = Path(root) / "Pictures"
     folder.mkdir()
+    time.sleep(0.5)  # until the others have come, too
     with (Path(root).parent / "fetched").open("a") as log:
         log.write("once\n")
     (folder / "file").write_text("whole")

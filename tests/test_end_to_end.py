@@ -137,6 +137,23 @@ def test_every_precision_trains_and_counts_exactly(tiny: Tiny, precision: str) -
     assert wrong == pytest.approx(round(wrong), abs=1e-9)
 
 
+def test_float64_weights_are_restored_as_they_were(tiny: Tiny) -> None:
+    run, config = tiny("trainer.precision=64-true")
+    assert execute(run, config) == 0
+    whole = weights(run)
+    run.checkpoint_path.unlink()  # the one before it is left
+    run.update(status="interrupted")
+    assert execute(run, config) == 0
+    torch.testing.assert_close(weights(run), whole, rtol=0, atol=0)
+    assert whole["net.head.2.weight"].dtype == torch.float64
+
+
+def test_an_average_is_not_kept_of_weights_of_16_bits(tiny: Tiny) -> None:
+    run, config = tiny("callbacks=ema", "trainer.precision=bf16-true")
+    assert execute(run, config) == 1
+    assert "trainer.precision=bf16-true would round" in run.record()["error"]
+
+
 @pytest.mark.parametrize(("count", "of"), [(0, None), (7, 7), (1000, 40)])
 def test_the_final_training_error_is_taken_on_as_many_images_as_asked_for(
     resnet_lab: Call, tmp_path: Path, count: int, of: int | None
@@ -305,6 +322,18 @@ def test_a_sweep_goes_on_past_a_failure_and_says_so(resnet_lab: Call, tmp_path: 
     again = resnet_lab("train", *sweep)
     assert again.returncode == 1
     assert again.stdout.count(" running") == 2
+
+
+@pytest.mark.parametrize(("on_failure", "runs"), [("stop", 1), ("continue", 2)])
+def test_a_failure_stops_a_sweep_where_that_is_asked(
+    resnet_lab: Call, tmp_path: Path, on_failure: str, runs: int
+) -> None:
+    one_by_one = ("hydra.launcher.n_jobs=1", f"hydra.launcher.on_failure={on_failure}")
+    ended = resnet_lab("train", "-m", *TINY, "iterations=1", "data.crop_padding=9,1", *one_by_one)
+    assert ended.returncode == 1
+    statuses = [Run(path.parent).status() for path in tmp_path.glob("outputs/*/*/seed*/record.json")]
+    assert sorted(statuses) == ["completed", "failed"][-runs:]
+    assert ("waiting" in ended.stdout) == (on_failure == "stop")
 
 
 def test_cifar10_degradation_on_data_in_its_format(resnet_lab: Call, tmp_path: Path) -> None:

@@ -11,15 +11,20 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, frozen
-from runs import only_run, start, stopped_and_whole, weights
+from runs import only_run, rewrite, start, stopped_and_whole, weights
 
+from resnet_lab.checks import UserError
 from resnet_lab.config.again import command_line
 from resnet_lab.evaluation.stored import open_run
 from resnet_lab.models import alexnet, googlenet, resnet_cifar, vgg
 from resnet_lab.models.structure import heads
 from resnet_lab.report.paper import is_papers_cifar
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.first_weights import sha256_of
+from resnet_lab.runs.identity import hash_of_run
+from resnet_lab.runs.start import prepare
 from resnet_lab.runs.swept import said
+from resnet_lab.weights.start import start_from
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 NET = (*TINY, "model=cifar_resnet")
@@ -172,6 +177,28 @@ def test_a_sweep_is_refused_whole_and_an_unfinished_run_is_no_start(
     Run(copied).update(status="interrupted")
     ended = resnet_lab("train", *NET, f"weights={copied}")
     assert f"the run in {copied} is interrupted, and its weights may change" in ended.stderr
+
+
+def test_a_run_is_resumed_only_from_the_weights_that_it_began_with(tmp_path: Path, first: Run) -> None:
+    shutil.copytree(first.directory.parents[2], tmp_path / "outputs")
+    words = (*NET, "weights=of:default", "experiment_name=tuned")
+    config = frozen(tmp_path / "outputs", *words)
+    run = prepare(config)
+    assert run is not None
+    begun = sha256_of(first.checkpoint_path)[:12]
+    rewrite(
+        in_experiment(tmp_path, "default").checkpoint_path, lambda checkpoint: checkpoint.update(note="another")
+    )
+    with pytest.raises(
+        UserError, match=rf"has the sha256 .*, but the run starts from {begun}\.\.\.; put that file"
+    ):
+        start_from(resnet_cifar(8, "A"), config)
+    now = frozen(tmp_path / "outputs", *words)
+    # of the same name, as the runs of other seeds are
+    assert now["run_dir"] == config["run_dir"]
+    with pytest.raises(UserError, match=rf"holds another run: weights_sha256='\w+' \(was '{begun}"):
+        prepare(now)
+    assert hash_of_run(now) != hash_of_run(config)
 
 
 def test_the_heads_of_each_net() -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from samples import header_of_png
 
 from resnet_lab.checks import UserError
 from resnet_lab.data import ImageFolder, image_folder, pixels
@@ -145,6 +147,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (put(WHOLE, b""), r"dog/2\.png cannot be read \(the file is empty\); repair or remove it"),
     "text": (put(WHOLE, b"hello, I am text" * 9), r"dog/2\.png cannot be read \(.*\); repair or remove it"),
     "the first one": (put("train/cat/0.png", b"x"), r"cat/0\.png cannot be read .* repair or remove it"),
+    "too many pixels": (
+        put(WHOLE, header_of_png(30000, 30000)),
+        r"dog/2\.png cannot be read \(30000x30000 is more than data\.max_pixels=100000000\); repair or remove it",
+    ),
     "another size": (
         lambda tree: Image.new("RGB", (9, 8)).save(tree / WHOLE),
         r"dog/2\.png is 9 pixels wide and 8 high, the first image 8 and 8; set data.image_size=8 to resize",
@@ -344,6 +350,7 @@ def load_and_note(root: str, log: str) -> None:
     def noted(source: pixels.Source) -> Any:
         with open(log, "a") as file:
             file.write("once\n")
+        time.sleep(0.5)  # until the others have come, too
         return before(source)
 
     pixels.decode_all = noted

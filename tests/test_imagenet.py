@@ -1,8 +1,6 @@
 """Folders of JPEGs: scikit-learn's digits, written in different sizes."""
 
 import re
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from samples import header_of_png
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
@@ -247,16 +246,6 @@ def test_odd_images_are_read_and_links_to_nowhere_are_not(tree: Path) -> None:
         assert len(batch.unreadable) == 1
         assert "nowhere.JPEG" in batch.unreadable[0]
     assert read_image(str(tree / "train/class0/long.png"), 6000).shape == (3, 2, 32)
-
-
-def header_of_png(width: int, height: int) -> bytes:
-    """A PNG of one colour that says it is so large; its pixels are not there."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
-    packed = [
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

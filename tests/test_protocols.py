@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from resnet_lab.evaluation.stored import Subject
 from resnet_lab.models import alexnet, vgg
 from resnet_lab.models.torchvision_nets import fully_convolutional
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.worker import execute
 
 
 class ByBrightness(nn.Module):
@@ -48,8 +51,8 @@ class Four(Synthetic):
         return images, images
 
 
-def four() -> Four:
-    data = Four(root="", in_channels=1, num_classes=3, image_size=8, train_images=4, test_images=4, mean=[0.5])
+def four(kind: type[Four] = Four) -> Four:
+    data = kind(root="", in_channels=1, num_classes=3, image_size=8, train_images=4, test_images=4, mean=[0.5])
     data.prepare()
     return data
 
@@ -243,3 +246,41 @@ def test_what_cannot_be_evaluated_is_refused(
         chosen = compose("eval", [argument.format(run=run.directory) for argument in arguments])
     with pytest.raises(UserError, match=re.escape(message)):
         perform(resolved(chosen, "eval"))
+
+
+def test_an_ensemble_is_of_different_runs_in_one_folder(
+    tiny: Callable[..., tuple[Run, dict[str, Any]]], tmp_path: Path
+) -> None:
+    run, config = tiny("iterations=1")
+    assert execute(run, config) == 0
+    for folder in ("a", "b/c"):
+        shutil.copytree(run.directory, tmp_path / "both" / folder / "seed0")
+    both = tmp_path / "both"
+    for runs, message in (
+        (f"[{both}/a,{both}/b/c]", f"{both} is not in runs; give one folder that has them all"),
+        (f"{both}", f"runs={both} has a run twice, which makes no ensemble"),
+    ):
+        with initialize_config_dir(CONF, version_base="1.3"):
+            chosen = compose("eval", [f"runs={runs}", "ensemble=true", "protocol=ten_crop"])
+        with pytest.raises(UserError, match=re.escape(message)):
+            perform(resolved(chosen, "eval"))
+    assert not list(tmp_path.rglob("ensembles.json"))
+
+
+class Darker(Four):
+    """The same, but for the brightness."""
+
+    def load(self) -> tuple[Images, Images]:
+        images, _ = super().load()
+        darker = images._replace(pixels=images.pixels // 2)
+        return darker, darker
+
+
+def test_an_ensemble_is_of_nets_for_the_same_images() -> None:
+    larger = four()
+    larger.image_size = 16
+    net = ByBrightness([0.0, 0.3, 0.1])
+    members = [subject("this", net, four())]
+    for others in (larger, four(Darker)):
+        with pytest.raises(UserError, match="that and this were not trained for the same images, so they cannot"):
+            evaluate([*members, subject("that", net, others)], Mock(), quiet_trainer())

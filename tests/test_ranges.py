@@ -111,9 +111,15 @@ def test_what_is_refused_at_once_the_constructor_refuses(target: str, name: str,
         get_object(target)(**settings)
 
 
+def where_its_range_is(target: str, name: str) -> str:
+    """The key of RANGES whose rule holds for a setting of the target; empty if there is none."""
+    fitting = [of for of, rules in RANGES.items() if name in rules and f"{target}.".startswith(f"{of}.")]
+    return fitting[-1] if fitting else ""
+
+
 def test_each_range_is_tried() -> None:
-    tried = {name for settings in WRONG.values() for name in settings} | LATER.keys()
-    assert {name for rules in RANGES.values() for name in rules} <= tried
+    tried = {(where_its_range_is(target, name), name) for target, name, _ in CASES}
+    assert {(of, name) for of, rules in RANGES.items() for name in rules if name not in LATER} <= tried
     for rules in RANGES.values():
         for name in rules.keys() & LATER.keys():
             with pytest.raises(UserError, match=f"block.{name} must be "):

@@ -45,14 +45,16 @@ def test_a_search_finds_the_run_with_the_lowest_held_out_error(resnet_lab: Call,
 
 @pytest.mark.slow
 def test_a_search_that_was_stopped_ends_as_one_that_was_not(resnet_lab: Call, tmp_path: Path) -> None:
-    assert resnet_lab("train", *TINY, *SEARCH, *SPACE, "experiment_name=whole").returncode == 0
-    process = start(tmp_path, *SEARCH, *SPACE, "experiment_name=stopped")
+    words = (*SEARCH, *SPACE, "iterations=60")  # which last long enough to be stopped
+    assert resnet_lab("train", *TINY, *words, "experiment_name=whole").returncode == 0
+    process = start(tmp_path, *words, "experiment_name=stopped")
     deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("outputs/stopped/*/seed0/record.json"))) < 3 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("outputs/stopped/*/seed0/record.json"))) < 3:
+        assert time.monotonic() < deadline, "the second two runs did not begin"
         time.sleep(0.01)
     process.terminate()
-    assert process.wait() in (0, 75)
-    assert resnet_lab("train", *TINY, *SEARCH, *SPACE, "experiment_name=stopped").returncode == 0
+    assert process.wait() == 75
+    assert resnet_lab("train", *TINY, *words, "experiment_name=stopped").returncode == 0
     assert trials(tmp_path / "outputs/stopped") == trials(tmp_path / "outputs/whole")
 
 

@@ -13,6 +13,7 @@ from conftest import TINY
 from runs import curve, only_run, start, wait_for_rows
 
 from resnet_lab.runs.directory import Run
+from resnet_lab.runs.signals import SIGNALS
 from resnet_lab.runs.supervisor import Processes, conclude
 from resnet_lab.sweeps.pool import LocalJob, PoolLauncher
 from resnet_lab.sweeps.table import JobsTable
@@ -20,7 +21,8 @@ from resnet_lab.sweeps.table import JobsTable
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
 Composed = Callable[..., dict[str, Any]]
 
-ALL = [signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGTERM]
+# first those that no other test sends: the later ones find some processes gone
+ALL = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGTERM]
 EVERY_50 = ("trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=50")
 ENDLESS = ("iterations=1000000", *EVERY_50)
 TWO = ("trainer=ddp_cpu",)
@@ -30,6 +32,20 @@ LONG_EVALUATION = ("data.test_images=100000", "data.eval_batch_size=1", "trainer
 
 def slow(*values: object) -> object:
     return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def wait_until_handled(process: int) -> None:
+    """Until the process has handlers of our own, a signal ends it as it ends any other."""
+    deadline = time.monotonic() + 60
+    while not all(caught(process) >> (number - 1) & 1 for number in SIGNALS):
+        assert time.monotonic() < deadline, "it did not begin to answer signals"
+        time.sleep(0.01)
+
+
+def caught(process: int) -> int:
+    """The signals that the process has handlers for, each one a bit."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("SigCgt:")[2].split()[0], 16)
 
 
 def ask(process: subprocess.Popen[bytes], group: bool) -> float:
@@ -86,6 +102,8 @@ def test_a_burst_ends_whatever_comes_before_or_between(
     tmp_path: Path, seconds: float, settings: tuple[str, ...], fresh: bool
 ) -> None:
     process = start(tmp_path, "iterations=100000", *settings, session=True, fresh=fresh)
+    wait_until_handled(process.pid)
+    assert not (tmp_path / "outputs").exists() or not fresh  # before anything that takes time
     time.sleep(seconds)
     assert ask(process, group=True) < 20
     for path in tmp_path.glob("outputs/*/*/seed*/record.json"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from samples import header_of_png
 from torchvision.datasets import VOCDetection, VOCSegmentation
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -345,6 +346,14 @@ def test_unreadable_images_are_left_out_where_that_is_allowed(root: Path) -> Non
     ((images, labels),) = data.batches("test")
     assert (len(images), len(labels)) == (1, 1)
     assert "000005.jpg" in min(data.unreadable)
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(root: Path) -> None:
+    (root / "VOCdevkit/VOC2007/JPEGImages/000005.jpg").write_bytes(header_of_png(30000, 30000))
+    with pytest.raises(UserError, match=r"000005\.jpg \(30000x30000 is more than data\.max_pixels=100000000\)"):
+        list(voc(root).batches("test"))
+    with pytest.raises(UserError, match=r"is more than data\.max_pixels=1999\)"):
+        list(voc(root, max_pixels=1999).batches("test"))
 
 
 WRONG = [
