@@ -36,6 +36,7 @@ TINY = [
     "iterations=6",
     "runtime.threads=1",
 ]
+HANDLERS = {number: signal.getsignal(number) for number in SIGNALS}
 
 # small nets are fastest so, and what they compute is the same on every machine of one kind
 torch.set_num_threads(1)
@@ -89,12 +90,16 @@ def _nothing_left_running() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _same_signal_handlers() -> Iterator[None]:
-    """Runs in this process set handlers for a process that ends with them."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    """Runs in this process set handlers for a process that ends with them; those of wider fixtures come before."""
+    restore_handlers()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    for number, handler in before.items():
+    restore_handlers()
+
+
+def restore_handlers() -> None:
+    for number, handler in HANDLERS.items():
         signal.signal(number, handler)
 
 

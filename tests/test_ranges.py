@@ -156,7 +156,7 @@ def test_strategies_are_some_of_lightnings() -> None:
         (["trainer.precision=bf8"], "trainer.precision must be one of 32-true, bf16-mixed, "),
         (
             ["trainer.accelerator=abacus"],
-            "trainer.accelerator must be null or one of auto, cpu, gpu, cuda, mps; got",
+            "trainer.accelerator must be null or one of auto, cpu, gpu, cuda; got",
         ),
         (["trainer.strategy=dpp"], "trainer.strategy must be a block with a _target_, or one of auto, "),
         (["trainer.devices=[]"], "trainer.devices must be a number, a list of GPUs or auto, got []"),
@@ -212,8 +212,3 @@ def test_strategies_are_some_of_lightnings() -> None:
 def test_refused_before_anything_is_written(main: Refuse, words: list[str], said: str, tmp_path: Path) -> None:
     assert main("train", *words).startswith(f"resnet-lab: {said}")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_metal_gpu_is_not_looked_for_on_other_systems(main: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    assert "trainer.accelerator=mps needs a GPU" in main("train", "trainer.accelerator=mps")

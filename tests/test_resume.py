@@ -539,7 +539,7 @@ def test_the_checkpoint_before_the_last_is_gone_on_from_in_the_same_way(
     assert execute(interrupted, before["config"]) == 0
     record = interrupted.record()
     assert record["seconds"] > 1000
-    assert "resumed with another machine or code: git" in caplog.text
+    assert "resumed with another machine or code: code=" in caplog.text
     assert record["git"] == before["git"]
     (stretch,) = record["earlier"]
     assert stretch["until"] == 3

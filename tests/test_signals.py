@@ -35,17 +35,18 @@ def slow(*values: object) -> object:
 
 
 def wait_until_handled(process: int) -> None:
-    """Until the process has handlers of our own, a signal ends it as it ends any other."""
+    """Until a process has handlers of our own, signals end it as they end any other; nohup has one ignored."""
     deadline = time.monotonic() + 60
-    while not all(caught(process) >> (number - 1) & 1 for number in SIGNALS):
+    while not all(answered(process) >> (number - 1) & 1 for number in SIGNALS):
         assert time.monotonic() < deadline, "it did not begin to answer signals"
         time.sleep(0.01)
 
 
-def caught(process: int) -> int:
-    """The signals that the process has handlers for, each one a bit."""
+def answered(process: int) -> int:
+    """The signals that the process has handlers for or ignores, each one a bit."""
     status = Path(f"/proc/{process}/status").read_text()
-    return int(status.partition("SigCgt:")[2].split()[0], 16)
+    ignored, caught = (int(status.partition(word)[2].split()[0], 16) for word in ("SigIgn:", "SigCgt:"))
+    return ignored | caught
 
 
 def ask(process: subprocess.Popen[bytes], group: bool) -> float:
