@@ -68,7 +68,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for what supervisors that were killed leave.
+    """A folder for what supervisors that were killed leave; this process keeps its own, which it tidies up later.
 
     Its path is short, because those of the sockets that are made within it must be.
     """
@@ -76,7 +76,6 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     short = tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True)
     with short as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
-        patch.setattr(tempfile, "tempdir", None)
         yield
 
 

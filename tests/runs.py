@@ -2,21 +2,26 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import forked
+import pytest
 import torch
 from conftest import TINY
+from pytorch_lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.nursery import Requested
 from resnet_lab.runs.sealed import sealed
+from resnet_lab.runs.worker import execute
+from resnet_lab.training.callbacks import SaveLast, Stop
 from resnet_lab.training.checkpoint import read_checkpoint
 
 
@@ -62,6 +67,47 @@ def start(
         how = {"cwd": folder, "env": environ, "start_new_session": session}
         forked.STARTED.append(process := subprocess.Popen(command, stderr=nothing, **how))
         return process
+
+
+class Killed(BaseException):
+    """As sudden as kill -9 gets in one process."""
+
+
+def end_at(iteration: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next run end there."""
+    callback = SaveLast if how == "killed after a save" else Stop  # which comes before
+    watched = callback.on_train_batch_end
+
+    def on_train_batch_end(self: Any, trainer: Trainer, *rest: Any) -> None:
+        now = trainer.global_step == iteration
+        if now and how == "asked to stop":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if now and how == "killed":
+            raise Killed
+        watched(self, trainer, *rest)
+        if now and how == "killed after a save":
+            raise Killed
+
+    monkeypatch.setattr(callback, "on_train_batch_end", on_train_batch_end)
+
+
+def execute_interrupted(
+    run: Run, config: dict[str, Any], ends: Iterable[int], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Execute a run that ends at each of these iterations, and then to its end.
+
+    With a checkpoint after each iteration where there can be one.
+    """
+    config["runtime"]["save_every"] = 600.0 if how == "asked to stop" else 0.0
+    for iteration in ends:
+        with monkeypatch.context() as patch:
+            end_at(iteration, how, patch)
+            if how == "asked to stop":
+                assert execute(run, config) == 75
+            else:
+                with pytest.raises(Killed):
+                    execute(run, config)
+    assert execute(run, config) == 0
 
 
 def wait_for_rows(folder: Path, count: int, runs: str = "outputs/*/*/seed*") -> Run:

@@ -12,9 +12,8 @@ import pytest
 import torch
 from conftest import TINY
 from PIL import Image
-from runs import curve, only_run, points, stopped_and_whole, weights
+from runs import curve, execute_interrupted, only_run, points, stopped_and_whole, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import Killed, end_at
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
@@ -175,16 +174,8 @@ def test_early_stopping_counts_on_from_where_it_was(tiny: Tiny, monkeypatch: pyt
     end = whole.record()["stopped_early"]
     assert end < 60
     run, config = tiny(*words)
-    config["runtime"]["save_every"] = 600.0 if how == "asked to stop" else 0.0
-    for iteration in (end - 5, end - 3, end - 1):  # each of the three evaluations in vain is counted by another
-        with monkeypatch.context() as patch:
-            end_at(iteration, how, patch)
-            if how == "asked to stop":
-                assert execute(run, config) == 75
-            else:
-                with pytest.raises(Killed):
-                    execute(run, config)
-    assert execute(run, config) == 0
+    # each of the three evaluations in vain is counted by another process
+    execute_interrupted(run, config, (end - 5, end - 3, end - 1), how, monkeypatch)
     assert curve(run) == curve(whole)
     assert run.record()["stopped_early"] == end
     for name, tensor in weights(whole).items():

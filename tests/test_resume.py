@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import TINY, frozen
 from pytorch_lightning import Trainer
-from runs import curve, points, weights
+from runs import Killed, curve, end_at, execute_interrupted, points, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
@@ -32,28 +32,6 @@ from resnet_lab.training.callbacks import Curves, Reseed, SaveLast, Stop
 from resnet_lab.training.checkpoint import VerifiedCheckpointIO, newest_whole
 
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
-
-
-class Killed(BaseException):
-    """As sudden as kill -9 gets in one process."""
-
-
-def end_at(iteration: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the next run end there."""
-    callback = SaveLast if how == "killed after a save" else Stop  # which comes before
-    watched = callback.on_train_batch_end
-
-    def on_train_batch_end(self: Any, trainer: Trainer, *rest: Any) -> None:
-        now = trainer.global_step == iteration
-        if now and how == "asked to stop":
-            os.kill(os.getpid(), signal.SIGTERM)
-        if now and how == "killed":
-            raise Killed
-        watched(self, trainer, *rest)
-        if now and how == "killed after a save":
-            raise Killed
-
-    monkeypatch.setattr(callback, "on_train_batch_end", on_train_batch_end)
 
 
 def completed(config: dict[str, Any]) -> Run:
@@ -92,21 +70,11 @@ def test_ended_at_any_iteration_it_goes_on_exactly(
     evaluations: str,
     ends: tuple[int, ...],
 ) -> None:
-    """With a checkpoint after each iteration where there can be one; ended again and again."""
     whole, seconds = whole_runs[evaluations], itertools.count(1_000_000_000)
     # files of events are sorted by the second of their start
     monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: next(seconds)))
     run, config = tiny(*EPOCHS_OF_7, *EVALUATIONS[evaluations])
-    config["runtime"]["save_every"] = 600.0 if how == "asked to stop" else 0.0
-    for iteration in ends:
-        with monkeypatch.context() as patch:
-            end_at(iteration, how, patch)
-            if how == "asked to stop":
-                assert execute(run, config) == 75
-            else:
-                with pytest.raises(Killed):
-                    execute(run, config)
-    assert execute(run, config) == 0
+    execute_interrupted(run, config, ends, how, monkeypatch)
     assert curve(run) == curve(whole)
     assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(whole).items())
     assert points(run) == points(whole)
@@ -365,7 +333,7 @@ def test_what_may_change_digits_is_refused_or_accepted_and_marked(
 
 
 NOTED: list[tuple[dict[str, Any], str]] = [
-    ({"git": {"commit": "d"}}, "code=d (was c)"),
+    ({"git": {"commit": "d"}}, "commit=d (was c)"),
     ({"versions": {"hydra-core": "2"}}, "versions.hydra-core='2' (was '1')"),
     ({"versions": {"resnet-lab": "2"}}, "versions.resnet-lab='2' (was '1')"),
     ({"machine": {"cores": 64}}, "machine.cores=64 (was 2)"),
@@ -539,7 +507,7 @@ def test_the_checkpoint_before_the_last_is_gone_on_from_in_the_same_way(
     assert execute(interrupted, before["config"]) == 0
     record = interrupted.record()
     assert record["seconds"] > 1000
-    assert "resumed with another machine or code: code=" in caplog.text
+    assert "resumed with another machine or code: commit=" in caplog.text
     assert record["git"] == before["git"]
     (stretch,) = record["earlier"]
     assert stretch["until"] == 3

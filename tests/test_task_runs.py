@@ -15,9 +15,8 @@ import pytest
 import torch
 from conftest import frozen
 from PIL import Image
-from runs import curve, only_run, wait_for_rows, wait_until_free, weights
+from runs import curve, execute_interrupted, only_run, wait_for_rows, wait_until_free, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import Killed, end_at
 from test_tasks import reference
 
 import resnet_lab as lab
@@ -96,16 +95,7 @@ def test_a_run_that_is_ended_goes_on_exactly(
     config = composed(*SCENES, *TASKS[task])
     run = prepare(config)
     assert run is not None
-    config["runtime"]["save_every"] = 600.0 if how == "asked to stop" else 0.0
-    for iteration in (1, 3, 6):
-        with monkeypatch.context() as patch:
-            end_at(iteration, how, patch)
-            if how == "asked to stop":
-                assert execute(run, config) == 75
-            else:
-                with pytest.raises(Killed):
-                    execute(run, config)
-    assert execute(run, config) == 0
+    execute_interrupted(run, config, (1, 3, 6), how, monkeypatch)
     assert_same(run, wholes[task])
 
 

@@ -13,6 +13,7 @@ from resnet_lab.report.tasks import measures_in, words_of
 from resnet_lab.report.text import for_csv, for_markdown
 from resnet_lab.report.verdict import spread, verdict
 from resnet_lab.runs import validity
+from resnet_lab.runs.provenance import commit_of
 from resnet_lab.runs.swept import differing, said_value, settings
 
 ERRORS = dict(zip(validity.ERRORS, ("train error", "clean train error", "val error", "test error"), strict=True))
@@ -54,10 +55,8 @@ def who(result: Result) -> list[str]:
 
 
 def origin(record: dict[str, Any]) -> list[str]:
-    git = record.get("git") or {}
-    commit = str(git.get("commit", ""))[:12] + ("-dirty" if git.get("dirty") else "")
     versions, data = record.get("versions") or {}, record.get("data") or {}
-    return [str(data.get("validates_on", "")), commit, str(versions.get("torch", ""))]
+    return [str(data.get("validates_on", "")), commit_of(record.get("git")), str(versions.get("torch", ""))]
 
 
 def markdown(study: Study) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from resnet_lab.checks import UserError
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import differences
+from resnet_lab.runs.provenance import commit_of
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +52,8 @@ def other_code(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Another commit, where the earlier record says which it was."""
     if "git" not in before or before["git"] == now["git"]:
         return []
-    return [f"code={code(now['git'])} (was {code(before['git'])})"]
-
-
-def code(git: Any) -> str:
-    if not isinstance(git, dict):
-        return "no checkout"
-    return str(git.get("commit"))[:12] + (" with local changes" if git.get("dirty") else "")
+    here, then = (commit_of(record["git"]) or "no checkout" for record in (now, before))
+    return [f"commit={here} (was {then})"]
 
 
 def package(difference: str) -> str:

@@ -73,6 +73,13 @@ def gpu_driver() -> str | None:
     return found[1] if found else None
 
 
+def commit_of(git: Any) -> str:
+    """A record's `git` as `0123456789ab` or `0123456789ab-dirty`; empty where the code was no checkout."""
+    if not isinstance(git, dict):
+        return ""
+    return str(git.get("commit", ""))[:12] + ("-dirty" if git.get("dirty") else "")
+
+
 def commit() -> dict[str, Any] | None:
     """The checkout's commit and whether its tracked files were changed; None if that is unknown."""
     here = Path(__file__).resolve().parent.parent.parent

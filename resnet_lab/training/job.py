@@ -309,7 +309,7 @@ def build_trainer(run: Run, config: dict[str, Any], data: ImageData, step: int) 
     )
     # Lightning's handlers would end a run as if it were complete
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    # a SIGTERM of Lightning's, which there is none of: it would have every iteration wait for the GPU
+    # to share a SIGTERM that it never sees here, Lightning would have every iteration wait for the GPU
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):
         # the counts and batch statistics are each process's own
