@@ -34,8 +34,8 @@ KOREAN = dict(zip(OUTCOMES, ("확인됨", "확인되지 않음", "미결정"), s
 SILENT = " and {silent} of {seeds} that did not start to train"
 SILENT_KOREAN = " (시드 {seeds}개 중 {silent}개는 학습이 시작되지 않음)"
 COSTS = ["net", "parameters", "multiply-adds", "images/s", "train error", "test error"]
-COSTS_KOREAN = ["신경망", "매개변수", "곱셈-덧셈", "이미지/초", "학습 오차", "시험 오차"]
-MARK = re.compile(r"(<!-- (\w+) ([\w. -]+?) -->)(.*?)(<!-- / -->)", re.DOTALL)
+COSTS_KOREAN = ["신경망", "매개변수", "곱셈-덧셈", "이미지/초", "학습 오차", "테스트 오차"]
+MARK = re.compile(r"(<!-- (\w+) ([\w./ -]+?) -->)(.*?)(<!-- / -->)", re.DOTALL)
 
 
 def main() -> None:
