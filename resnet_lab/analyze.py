@@ -81,11 +81,22 @@ def perform(config: dict[str, Any], name: str | None = None) -> int:
                 f"{key} goes with model and data; runs have their own, and keep their rows beside them"
             )
     found, whole = chosen(config["runs"])
+    check_places(found)
     complete = fit_to_evaluate(found, config["runs"])
     outcomes = each_of(
         complete, functools.partial(analyze_run, asked=asked, force=config["force"]), config["jobs"]
     )
     return 0 if all(outcomes) and whole and len(complete) == len(found) else 1
+
+
+def check_places(found: Sequence[Stored]) -> None:
+    """Refuse a checkpoint that is not a run's last: rows say which weights they are of by `at` alone."""
+    for run, checkpoint in found:
+        if checkpoint != run.checkpoint_path:
+            raise UserError(
+                f"runs={checkpoint}: an analysis is of a run, runs={run.directory}; of the weights that "
+                f"analyze_at kept it is by analysis.at=[ITERATION]"
+            )
 
 
 def each_of(complete: list[Stored], analyzed: Callable[[Stored], bool], jobs: int | None) -> list[bool]:
@@ -121,6 +132,7 @@ def asked_for(block: Any, name: str | None) -> Asked:
 def analyze_run(stored: Stored, asked: Asked, force: bool) -> bool:
     """Analyze the weights of a run that are not analyzed yet; say what was done, and whether all went well."""
     trained = stored.run.record()["config"].get("iterations") != 0
+    well = True
     for at in asked.at if trained else AT[:1]:
         path = stored.run.directory / FOLDER / asked.file(at)
         try:
@@ -129,10 +141,10 @@ def analyze_run(stored: Stored, asked: Asked, force: bool) -> bool:
                 continue
             write(stored, asked, at)
             say(f"{path}: written")
-        except Exception as error:  # the other runs are to be analyzed
+        except Exception as error:  # the others are to be analyzed
             say(f"{stored.run.directory}: {message_of('resnet-lab-analyze', error)}")
-            return False
-    return True
+            well = False
+    return well
 
 
 def is_done(run: Run, asked: Asked, at: str | int) -> bool:
@@ -205,16 +217,16 @@ def analyze_fresh(asked: Asked, config: dict[str, Any]) -> int:
     """
     if not config.get("model") or not config.get("data"):
         raise UserError("a fresh net needs model=... and data=...")
-    if config["output"] and Path(config["output"]).exists() and not config["force"]:
-        raise UserError(f"output={config['output']} is there already; force=true replaces it")
+    path = Path(config["output"]).expanduser() if config["output"] else None
+    if path and path.exists() and not config["force"]:
+        raise UserError(f"output={path} is there already; force=true replaces it")
     function = opened(asked)
     from resnet_lab.evaluation.stored import open_fresh
 
     text = as_csv(rows_of(function, open_fresh(config["model"], config["data"], config["seed"] or 0), asked))
-    if not config["output"]:
+    if not path:
         print(text, end="")
         return 0
-    path = Path(config["output"]).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)

@@ -35,6 +35,7 @@ class Pictures:
 
     def __init__(self, images: Tensor, size: int = 8) -> None:
         self.images, self.labels, self.size = images, torch.arange(len(images)) % 10, size
+        self.shape, self.in_channels = tuple(images.shape[1:]), images.shape[1]
 
     def batches(
         self, part: str, size: int | None = None, images: int | None = None

@@ -116,7 +116,7 @@ def test_rows_of_other_settings_lie_beside_and_what_is_damaged_is_made_anew(run:
 
 
 def test_a_fresh_net_is_the_one_that_a_run_begins_with(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert analyze(f"runs={run.directory}", "analysis=responses", "analysis.at=initialization") == 0
     capsys.readouterr()
@@ -132,6 +132,9 @@ def test_a_fresh_net_is_the_one_that_a_run_begins_with(
     assert rows_of(output) != shown
     with pytest.raises(UserError, match=r"fresh.csv is there already; force=true replaces it"):
         analyze("analysis=responses", *NET, f"output={output}")
+    monkeypatch.setenv("HOME", str(output.parent))
+    with pytest.raises(UserError, match=r"fresh.csv is there already; force=true replaces it"):
+        analyze("analysis=responses", *NET, "output='~/fresh.csv'")
 
 
 @pytest.mark.parametrize(
@@ -459,6 +462,20 @@ def test_a_sweep_analyzes_with_settings_at_chosen_iterations(resnet_lab: Call, t
 def test_weights_that_were_not_kept_are_asked_for(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze(f"runs={run.directory}", "analysis=signals", "analysis.at=[4]") == 1
     assert "it has no weights of iteration 4; train it again with analyze_at=[4]" in capsys.readouterr().out
+    assert files(run) == []
+    assert analyze(f"runs={run.directory}", "analysis=signals", "analysis.at=[4,last]") == 1
+    assert len(files(run)) == 1, "what is there is analyzed all the same"
+
+
+def test_rows_are_of_a_run_and_not_of_any_of_its_checkpoints(run: Run) -> None:
+    last = run.checkpoint_path
+    assert analyze(f"runs={last}", "analysis=responses") == 0
+    (path,) = files(run)
+    rows = path.read_bytes()
+    kept = shutil.copy(last, run.kept_path(2))
+    with pytest.raises(UserError, match=rf"runs={run.directory}; of the weights that analyze_at kept it is by"):
+        analyze(f"runs={kept}", "analysis=responses", "force=true")
+    assert path.read_bytes() == rows
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import TINY
 from PIL import Image
+from pytorch_lightning import Callback
 from runs import curve, execute_interrupted, only_run, points, stopped_and_whole, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -26,6 +27,7 @@ from resnet_lab.report.paper import is_papers_cifar
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.worker import execute
 from resnet_lab.training.checkpoint import read_checkpoint
+from resnet_lab.training.job import build_trainer
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Tiny = Callable[..., tuple[Run, dict[str, Any]]]
@@ -239,6 +241,56 @@ def test_a_callback_of_ones_own(resnet_lab: Call, tmp_path: Path, monkeypatch: p
     ended = resnet_lab("train", *words[2:])
     assert "add --trust-package my_calls" in ended.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+class Noting(Callback):
+    """Log under the names of the lab's own values, in every second epoch alone, and keep a state."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        if trainer.current_epoch % 2:
+            module.log("train/weights", 1.0, on_step=False, on_epoch=True, batch_size=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = state["state"]
+
+
+def test_what_callbacks_log_under_our_names_is_no_part_of_the_curves(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = tiny()
+    assert execute(run, config) == 0
+    noted, config = tiny("experiment_name=noted")
+    add_callback(Noting(1), monkeypatch)
+    assert execute(noted, config) == 0
+    assert curve(noted) == curve(run)
+
+
+def test_a_state_that_no_run_could_resume_from_is_refused_when_it_is_first_saved(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = tiny()
+    add_callback(Noting(Path("best")), monkeypatch)
+    assert execute(run, config) == 1
+    error = run.record()["error"]
+    assert "a checkpoint must be of tensors, numbers, strings, lists and dicts" in error
+    assert "pathlib" in error
+    assert "Noting" in error
+    assert not run.has_checkpoint()
+
+
+def add_callback(callback: Callback, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*given: Any) -> Any:
+        trainer = build_trainer(*given)
+        trainer.callbacks.insert(0, callback)  # type: ignore[attr-defined]
+        return trainer
+
+    monkeypatch.setattr("resnet_lab.training.job.build_trainer", build)
 
 
 def test_the_average_is_torchs() -> None:

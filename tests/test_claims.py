@@ -122,6 +122,61 @@ def test_a_net_that_never_gets_there_counts_for_no_less_than_it_is_known_to() ->
     assert "2 of 2 seeds of plain-56 never got there" in outcome(slower | {"than": 10}, nets)[1]
 
 
+def test_of_nets_that_never_get_there_ranks_decide() -> None:
+    slower = {"say": "slower", "measure": {"iterations_below": 5}, "of": {"model.depth": 56}, "is": "more"}
+    slower |= {"than": {"model.depth": 20}}
+    nets = {(56, "none"): [6.0] * 4, (20, "none"): [1.0, 2.0, 1.0, 2.0]}
+    found, effect = outcome(slower, {**nets, (20, "none"): [51.0, 1.0, 2.0, 3.0]})
+    assert found == "undecided", "one of the others never got there, either"
+    # of 20 and 20 nothing is known but that all of them are as large, or larger
+    assert "plain-56 at least 20 (n = 4)" in effect
+    whole = study(slower, nets)
+    fast = [
+        replace(r, curve=Curve([10, 20], [1.0, 1.0], [1.0, 1.0]))
+        for r in whole.results
+        if "20-" in str(r.directory)
+    ]
+    mixed = [r for r in whole.results if "56-" in str(r.directory)] + fast
+    (judgement,) = judged(Study(mixed, group(mixed)))
+    assert judgement.outcome == "shown"  # one order of 70
+    assert "one-sided p 0.014" in judgement.effect
+    assert "plain-56 at least 20 (n = 4), plain-20 10 ± 0 (n = 4)" in judgement.effect
+    fewer = mixed[1:4] + mixed[5:]
+    (judgement,) = judged(Study(fewer, group(fewer)))
+    assert judgement.outcome == "undecided"  # three against three: one order of 20
+
+
+@pytest.mark.parametrize("how", ["less", "more", "alike"])
+def test_seeds_that_never_started_are_not_left_out_in_a_nets_favour(how: str) -> None:
+    claim = {"say": "a", "measure": "train_error", "of": {"model.depth": 56}, "is": how, "by": 0.5, "than": 10}
+    whole = study(claim, {(56, "none"): [1.0, 1.1, 1.2, 90.0]})
+    last = whole.results[-1]
+    stuck = [*whole.results[:-1], replace(last, curve=Curve([10, 20], [90.0, 90.0], [90.0, 90.0]))]
+    (judgement,) = judged(Study(stuck, group(stuck)))
+    assert judgement.outcome == "undecided", "the fourth could turn it"
+    high = study(claim, {(56, "none"): [21.0, 21.1, 21.2, 90.0]})
+    stuck = [*high.results[:-1], replace(high.results[-1], curve=last.curve._replace(train_error=[90.0, 90.0]))]
+    (judgement,) = judged(Study(stuck, group(stuck)))
+    assert judgement.outcome == {"less": "not shown", "more": "shown", "alike": "not shown"}[how]
+
+
+def test_a_trend_is_over_one_net_for_each_value() -> None:
+    rising = {"say": "it rises", "measure": "train_error", "over": "model.depth", "is": "rising"}
+    found, effect = outcome(rising, {(d, s): [float(d), d + 1.0] for d in (20, 32, 44) for s in ("none", "A")})
+    assert found == "undecided"
+    assert effect.startswith("Several nets have the same model.depth: ")
+
+
+def test_values_beyond_computing_are_undecided() -> None:
+    analyses = [Analysis("signals", {"at": "last"}, {}, [{"layer": 1, "norm": 1e300}])]
+    measure = {"signals": {"at": "last", "column": "norm", "take": "mean"}}
+    nets = study(WORSE | {"measure": measure, "than": 1}, NETS, analyses=analyses)
+    huge = [Analysis("signals", {"at": "last"}, {}, [{"layer": 1, "norm": -1e300}])]
+    mixed = [replace(r, analyses=huge) if r.seed == "0" else r for r in nets.results]
+    (judgement,) = judged(Study(mixed, group(mixed)))
+    assert judgement.outcome == "undecided"
+
+
 def test_numbers_from_an_analysis() -> None:
     rows = [{"layer": 1, "norm": 1.0}, {"layer": 2, "norm": 10.0}, {"layer": 3, "norm": 100.0}]
     analyses = [Analysis("signals", {"at": "last"}, {}, rows)]

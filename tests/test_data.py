@@ -51,6 +51,16 @@ def test_mnist_files_are_used_where_they_are(tmp_path: Path, layout: tuple[str, 
     assert data.test.labels.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
+def test_files_of_a_dataset_go_before_others_of_the_same_names(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "FashionMNIST/raw")
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((5, 28, 28)))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(5))
+    data = FashionMNIST(root=str(tmp_path))
+    data.prepare()
+    assert len(data.train_images().labels) == 30
+
+
 @pytest.mark.parametrize("damage", ["truncated", "truncated gz", "not idx", "labels out of range", "missing"])
 def test_a_bad_file_is_named_with_the_remedy(tmp_path: Path, damage: str) -> None:
     write_mnist(tmp_path, ".gz" if damage == "truncated gz" else "")

@@ -274,6 +274,16 @@ def test_of_several_pictures_in_a_file_none_is_decoded(tmp_path: Path, form: str
     assert read_image(str(path), 100).shape == (3, 9, 9)
 
 
+def test_of_a_jpeg_with_previews_the_picture_is_read(tmp_path: Path) -> None:
+    picture, preview = Image.new("RGB", (16, 8), "red"), Image.new("RGB", (4, 2), "blue")
+    picture.save(tmp_path / "photo.jpg", "MPO", save_all=True, append_images=[preview])
+    with Image.open(tmp_path / "photo.jpg") as image:
+        assert image.n_frames == 2  # type: ignore[attr-defined]
+    read = read_image(str(tmp_path / "photo.jpg"), 1000)
+    assert read.shape == (3, 8, 16)
+    assert read[0].float().mean() > 250
+
+
 @pytest.mark.slow
 def test_through_the_command_line(resnet_lab: Callable[..., Any], tree: Path, tmp_path: Path) -> None:
     (tree / "train/class0/0.JPEG").write_bytes(b"")

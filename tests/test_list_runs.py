@@ -10,6 +10,8 @@ import pytest
 from conftest import TINY
 
 from resnet_lab import list_runs
+from resnet_lab.checks import UserError
+from resnet_lab.report.results import read_results
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.plan import add_to_plan, drop_from_plan, planned
 from resnet_lab.runs.start import prepare
@@ -83,6 +85,17 @@ def test_a_damaged_record_is_listed_as_unreadable(
     study["failed"].record_path.write_text('{"status": "failed", "config": {"model": 7}}')
     study["set-aside"].record_path.write_text("{")
     assert set(facts(capsys, str(tmp_path))) == {"completed", "interrupted", "missing", "unreadable", "set-aside"}
+
+
+def test_a_benchmark_has_several_speeds_and_is_no_training_run(
+    tmp_path: Path, composed: Composed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = prepare(composed("job=throughput", *TINY))
+    assert run is not None
+    run.update(status="completed", images_per_second={"fit": [1.0]}, ratios={})
+    assert set(facts(capsys, str(tmp_path))) == {"completed"}
+    with pytest.raises(UserError, match=r"have only just begun|there are no training runs"):
+        read_results([run.directory])
 
 
 def test_nothing_is_removed_until_somebody_says_yes(

@@ -36,5 +36,28 @@ def test_a_log_switch_and_a_zoom(tmp_path: Path) -> None:
     assert "NaN" not in zoomed
     firsts = [re.search(r'text-anchor="middle">([\d,]+)</text>', shown) for shown in (plain, zoomed)]
     assert [int(found[1].replace(",", "")) > 0 for found in firsts if found] == [False, True]
+    hover = (
+        "const p = document.querySelector('.panel'), b = p.firstChild.getBoundingClientRect();"
+        "p.dispatchEvent(new MouseEvent('mousemove', {clientX: b.left + b.width * WHERE, clientY: b.top + 50}));"
+    )
+    assert len(re.findall(r": train \d", in_browser(page, hover.replace("WHERE", "0.5")))) == 2
     whole = in_browser(page, drag + "document.getElementById('whole').click()")
     assert ticks(whole) == ticks(plain)
+
+
+def test_a_net_is_not_told_beyond_its_last_iteration(tmp_path: Path) -> None:
+    runs = [add_run(tmp_path, depth, "A", 0, 4.0, status="interrupted") for depth in (20, 56)]
+    for run in runs:
+        run.update(config=run.record()["config"] | {"iterations": 40})
+    longer = runs[1]
+    rows = longer.metrics_path.read_text().splitlines()
+    last = rows[-1].split(",")
+    longer.metrics_path.write_text("\n".join([*rows, ",".join(["40", *last[1:]])]) + "\n")
+    page = write_report([tmp_path], tmp_path)
+    hover = (
+        "const p = document.querySelector('.panel'), b = p.firstChild.getBoundingClientRect();"
+        "p.dispatchEvent(new MouseEvent('mousemove', {clientX: b.left + b.width * 0.97, clientY: b.top + 50}));"
+    )
+    shown = in_browser(page, hover)
+    assert "iteration 40<" in shown
+    assert len(re.findall(r": train \d", shown)) == 1

@@ -1,5 +1,6 @@
 """Gradients along paths against a net of two blocks taken apart by hand, and against the whole gradient."""
 
+import copy
 import itertools
 import math
 
@@ -13,6 +14,7 @@ from resnet_lab.analyses import paths
 from resnet_lab.analyses.inside_blocks import Watched, blocks_with_f
 from resnet_lab.analyses.measured import with_batch_statistics
 from resnet_lab.analyses.paths import along, shares
+from resnet_lab.analyses.small_training import seed_from
 from resnet_lab.checks import UserError
 from resnet_lab.models import highway, preact_resnet_cifar, resnet_cifar
 from resnet_lab.models.blocks import Block
@@ -80,6 +82,15 @@ def test_the_middle_has_most_paths_and_shares_add_up() -> None:
     rows = paths(trained(resnet_cifar(20, "A", width=4)), random_pictures(), draws=3)  # type: ignore[arg-type]
     assert [10 ** row["paths"] for row in rows] == pytest.approx([1, 9, 36, 84, 126, 126, 84, 36, 9, 1])
     assert sum(row["share"] for row in rows) == pytest.approx(100)
+
+
+def test_nets_of_other_weights_take_other_paths() -> None:
+    net = trained(resnet_cifar(20, "A", width=4))
+    nets = [net, copy.deepcopy(net)]
+    assert seed_from(nets[0]) == seed_from(nets[1])
+    with torch.no_grad():
+        next(reversed(list(nets[1].parameters()))).add_(1)
+    assert seed_from(nets[0]) != seed_from(nets[1])
 
 
 def test_shares_of_more_paths_than_a_float_can_count() -> None:

@@ -28,7 +28,8 @@ from resnet_lab.data.batches import Batch, TrainBatches, TrainLoader
 from resnet_lab.runs import processes
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.processes import check_place, devices, environments, rank, started_outside
-from resnet_lab.runs.start import prepare
+from resnet_lab.runs.start import prepare, wait_for_first_process
+from resnet_lab.runs.worker import execute
 from resnet_lab.sweeps.slurm import SlurmLauncher
 from resnet_lab.tasks.classification import Classifier
 from resnet_lab.training.callbacks import OneRun
@@ -245,6 +246,27 @@ def test_places_given_by_others() -> None:
         check_place({"accelerator": "cpu", "devices": 3}, torchrun)
     with pytest.raises(UserError, match=r"num_nodes=2 needs a launcher .*hydra/launcher=slurm, or torchrun"):
         check_place({"accelerator": "cpu", "devices": 2, "num_nodes": 2}, {})
+
+
+def test_a_sweep_is_not_started_by_others(
+    resnet_lab: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    sweep = resnet_lab("train", "-m", *TINY, "seed=0,1")
+    assert "torchrun started 2 processes, and a sweep starts those of its runs itself" in sweep.stderr
+    assert sweep.returncode == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_further_processes_of_a_complete_run_do_not_wait_for_its_owner(
+    tiny: Callable[..., tuple[Run, dict[str, Any]]],
+) -> None:
+    run, config = tiny()
+    assert execute(run, config) == 0
+    with run.ownership():  # as the first process does while it looks
+        assert wait_for_first_process(config) is None
+        assert wait_for_first_process(config | {"force": True}) == run
 
 
 @pytest.mark.slow

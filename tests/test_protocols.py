@@ -152,6 +152,12 @@ def test_views() -> None:
     assert torch.equal(MultiScale([10], True)(image)[1], image.flip(-1))
 
 
+@pytest.mark.parametrize("make", [vgg, alexnet])
+def test_nets_that_average_before_their_linear_layers_stay_as_they_are(make: Callable[..., nn.Module]) -> None:
+    net = make(*([11] if make is vgg else []), num_classes=5, stem="cifar")
+    assert fully_convolutional(net) is net
+
+
 @pytest.mark.parametrize("make", [lambda: vgg(11, num_classes=5), lambda: alexnet(num_classes=5)])
 def test_linear_layers_as_convolutions(make: Callable[[], nn.Module]) -> None:
     """At 224 pixels the very same net; on larger images the mean over the places where it fits."""

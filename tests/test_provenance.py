@@ -77,6 +77,12 @@ def test_the_driver_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pyte
     assert provenance.gpu_driver() == "570.86.15"
 
 
+def test_a_checkout_that_git_does_not_open_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (provenance.commit() or {}).keys() == {"commit", "dirty"}
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert provenance.commit() is None
+
+
 def test_versions_are_those_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = provenance.versions()
     assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]

@@ -16,6 +16,7 @@ from resnet_lab.report.analyses import draw_analysis, shown
 from resnet_lab.report.committed import line, read_committed
 from resnet_lab.report.evaluations import evaluation_tables
 from resnet_lab.report.figure import milestones
+from resnet_lab.report.page import curves
 from resnet_lab.report.paper import CIFAR_RECIPE, IMAGENET_RECIPE, WARMUP, paper_errors, paper_test_error
 from resnet_lab.report.results import MOST_POINTS, Result, make_group, read_results
 from resnet_lab.report.style import colour, panels
@@ -474,7 +475,7 @@ def test_nets_trained_alike_are_compared(tmp_path: Path) -> None:
         run.directory.parent.rename(tmp_path / "study" / run_name(config))
     found = read_results([tmp_path / "study"])
     assert verdict(found)[0] == (
-        "Of 4 nets trained alike, highway has the lowest training error, 4.00 % (n = 1); none with as few "
+        "Of 4 nets trained alike, highway has the lowest mean training error, 4.00 % (n = 1); none with as few "
         "multiply-adds has a lower one than alexnet, highway."
     )
     assert [group.name for group in found.groups if not group.plain] == ["highway"]
@@ -482,6 +483,36 @@ def test_nets_trained_alike_are_compared(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"multiply_adds.png", "multiply_adds.svg"}
     assert "data:image/svg+xml;base64," in (tmp_path / "out/report.html").read_text()
     assert "| alexnet | 0.00M | 0.0M | 10 |" in (tmp_path / "out/report.md").read_text()
+
+
+def test_detectors_without_a_clean_pass_have_no_training_errors_to_compare(tmp_path: Path) -> None:
+    for depth, name in ((20, "vgg"), (56, "resnet_cifar")):
+        run = add_run(tmp_path, depth, "none", 0, 90.0, multiply_adds=100)
+        record = run.record()
+        del record["train_error_clean"]
+        record["config"] |= {
+            "model": {"_target_": f"resnet_lab.models.{name}"},
+            "task": {"_target_": "resnet_lab.tasks.Detection"},
+            "runtime": {"final_train_images": 0},
+        }
+        run.record_path.write_text(json.dumps(record))
+        run.directory.parent.rename(tmp_path / "study" / run_name(record["config"]))
+    found = read_results([tmp_path / "study"])
+    assert [result.reason for result in found.results] == ["", ""]
+    assert found.several_models
+    assert all(result.started for result in found.results), "90 % is no guess of a detector"
+    write_report([tmp_path / "study"], tmp_path / "out")
+    assert not (tmp_path / "out/multiply_adds.png").exists()
+    assert "did not start to train" not in (tmp_path / "out/report.md").read_text()
+
+
+def test_the_page_counts_the_curves_that_it_draws(tmp_path: Path) -> None:
+    for seed, status in ((0, "running"), (1, "interrupted"), (2, "interrupted")):
+        run = add_run(tmp_path, 20, "none", seed, 5.0, status=status)
+        if seed == 2:
+            run.metrics_path.unlink()
+    (net,) = curves(read_results([tmp_path / "study"]))["nets"]
+    assert (net["seeds"], len(net["train_error"]["singles"])) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -562,7 +593,16 @@ def test_runs_of_another_machine_join_those_committed(tmp_path: Path) -> None:
         assert (committed / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"run": "x"}', "{}" * 9, "null"])
+COMPLETED = {"run": "a/b/seed0", "status": "completed", "reason": "", "record": {}, "evaluations": []}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("{", "[]", '{"run": "x"}', "{}" * 9, "null"),
+        json.dumps(COMPLETED | {"curve": {"steps": [], "train_error": [], "val_error": []}}),
+    ],
+)
 def test_a_damaged_line_of_what_is_committed_costs_its_own_run(tmp_path: Path, line: str) -> None:
     write_report([study(tmp_path, {(20, "none"): [1, 2]})], tmp_path / "first")
     file = tmp_path / "first/runs.jsonl"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from resnet_lab.analyses import landscape, roughness
 from resnet_lab.analyses.landscape import direction
 from resnet_lab.analyses.roughness import climb, detour, not_convex
+from resnet_lab.checks import UserError
 from resnet_lab.models import resnet_cifar
 
 
@@ -55,3 +56,7 @@ def test_what_it_refuses() -> None:
     for settings, said in (({"points": 2}, "points must be an integer >= 3"), ({"sections": 0}, "sections")):
         with pytest.raises(ValueError, match=said):
             roughness(resnet_cifar(8, "A"), random_pictures(), **settings)  # type: ignore[arg-type]
+    diverged = resnet_cifar(8, "A")
+    nn.init.constant_(next(reversed(list(diverged.parameters()))), math.inf)
+    with pytest.raises(UserError, match="not finite; the net has diverged"):
+        roughness(diverged, random_pictures(), sections=1, points=3)  # type: ignore[arg-type]

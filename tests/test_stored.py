@@ -8,7 +8,9 @@ import pytest
 import torch
 from runs import rewrite, weights
 
+from resnet_lab.analyses.measured import normalizations, with_batch_statistics
 from resnet_lab.checks import UserError
+from resnet_lab.evaluation.chosen import chosen
 from resnet_lab.evaluation.stored import open_run, open_weights
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import hash_of_run
@@ -74,6 +76,23 @@ def test_a_checkpoint_of_a_run_is_opened_with_the_runs_config(tiny: Tiny) -> Non
     assert open_run(run.directory).note == subject.note
     with pytest.raises(UserError, match=r"last.ckpt is missing or damaged$"):
         open_run(run.checkpoint_path)
+
+
+def test_of_several_checkpoints_of_a_run_each_is_taken_once(tiny: Tiny) -> None:
+    run, config = tiny()
+    assert execute(run, config) == 0
+    last, before = run.checkpoint_path, run.checkpoint_path.with_name("previous-last.ckpt")
+    found, whole = chosen([str(path) for path in (before, last, run.directory, before)])
+    assert ([stored.checkpoint for stored in found], whole) == ([before, last], True)
+
+
+def test_analyses_leave_frozen_layers_the_statistics_that_they_trained_with(tiny: Tiny) -> None:
+    run, config = tiny("freeze=[stem,stage1]")
+    assert execute(run, config) == 0
+    for at in ("last", "initialization"):
+        batch = normalizations(with_batch_statistics(open_run(run.directory, at).net))
+        by_batch = {name.partition(".")[0] for name, layer in batch.items() if layer.training}
+        assert by_batch == {"stage2", "stage3"}
 
 
 def test_a_file_of_weights_is_opened_for_a_model_and_data(tiny: Tiny) -> None:

@@ -334,6 +334,21 @@ def reference(state: dict[str, Tensor]) -> FasterRCNN:
     return net
 
 
+def test_boxes_are_in_float32_whatever_predicts_them() -> None:
+    module = detector()
+    images = four_images().images
+    for training in (False, True):
+        module.net.train(training)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            heads = module.net.detector.rpn.head([torch.randn(1, 16, 8, 8)])
+            assert {tensor.dtype for part in heads for tensor in part} == {torch.float32}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = module.eval()(images)
+    boxes = torch.cat([one["boxes"] for one in found])
+    assert boxes.dtype == torch.float32
+    assert not torch.equal(boxes, boxes.bfloat16().float()), "coordinates were rounded on their way"
+
+
 def four_images() -> Batch:
     random = torch.Generator().manual_seed(0)
     annotations = [

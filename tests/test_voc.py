@@ -227,6 +227,17 @@ def test_exif_data_turn_no_image(root: Path) -> None:
         assert torch.equal(batch_of(data).images[0], before), orientation
 
 
+def test_xmp_data_turn_no_image(root: Path) -> None:
+    path = root / "VOCdevkit/VOC2007/JPEGImages/000005.jpg"
+    data = voc(root)
+    before, content = batch_of(data).images[0], path.read_bytes()
+    said = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="3"/>'
+    path.write_bytes(content[:2] + b"\xff\xe1" + (len(said) + 2).to_bytes(2) + said + content[2:])
+    with Image.open(path) as image:
+        assert image.getexif()[0x0112] == 3
+    assert torch.equal(batch_of(data).images[0], before)
+
+
 def test_the_mean_is_that_of_all_pixels(root: Path) -> None:
     data = voc(root, mean="per_channel")
     pixels = torch.cat([image.reshape(3, -1) for image in batch_of(data, "train").images], 1).double() / 255

@@ -481,6 +481,7 @@ def test_no_file_and_no_library_are_said(tmp_path: Path, monkeypatch: pytest.Mon
         (lambda: preact_resnet_cifar(8, "A", width=4), "torchvision has no such net"),
         (lambda: resnet_imagenet(18, "A", width=4), "torchvision's net has shortcuts of option B, .* A or C"),
         (lambda: resnet_imagenet(18, "C", width=4), "torchvision's net has shortcuts of option B, .* A or C"),
+        (lambda: googlenet(norm="none", auxiliary=False), "torchvision's GoogLeNet has batch normalization"),
         (lambda: resnet_cifar(8, "A", width=5), "padding must be end: 5 channels, of an odd width, .* got both"),
     ],
 )

@@ -4,7 +4,7 @@ import copy
 
 from torch import nn
 
-from resnet_lab.analyses.measured import Rows, one_batch
+from resnet_lab.analyses.measured import Rows
 from resnet_lab.checks import UserError
 from resnet_lab.data import ImageData
 from resnet_lab.models.count import Layer, count_layers
@@ -25,14 +25,13 @@ def costs(net: nn.Module, data: ImageData) -> Rows:
     found = blocks(net)
     if not found:
         raise UserError(f"{type(net).__name__} has no blocks; take cifar_resnet, imagenet_resnet or inception")
-    pixels, _ = one_batch(data, "train", 1)
     watched = copy.deepcopy(net)
     channels: dict[str, tuple[int, int]] = {}
     for name, block in blocks(watched).items():
         block.register_forward_hook(
             lambda _, inputs, output, name=name: channels.update({name: (inputs[0].shape[1], output.shape[1])})
         )
-    layers = count_layers(watched, (pixels.shape[1], pixels.shape[2], pixels.shape[3]))
+    layers = count_layers(watched, data.shape)
     found = {name: block for name, block in found.items() if name in channels}  # auxiliary classifiers do not run
     rows: Rows = []
     parameters, shortcuts = 0, 0

@@ -40,10 +40,13 @@ def evaluated(net: nn.Module) -> nn.Module:
 
 
 def with_batch_statistics(net: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, without dropout, that normalizes by the batch all the same, as in training."""
+    """A copy in evaluation mode, without dropout, that normalizes by the batch all the same, as in training.
+
+    Layers that were frozen keep to their running statistics, as they did there.
+    """
     changed = evaluated(net)
     for module in normalizations(changed).values():
-        module.train()
+        module.train(all(weights.requires_grad for weights in module.parameters()))
     return changed
 
 

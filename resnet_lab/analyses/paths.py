@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from resnet_lab.analyses.inside_blocks import Watched, blocks_with_f
 from resnet_lab.analyses.measured import Rows, one_batch, with_batch_statistics
+from resnet_lab.analyses.small_training import seed_from
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.data import ImageData
 from resnet_lab.models.blocks import Block
@@ -28,7 +29,7 @@ def paths(net: nn.Module, data: ImageData, part: str = "train", images: int = 64
     Args:
         part: train, val or test.
         images: at most so many of them, in one batch, evenly spaced over the part, not augmented.
-        draws: paths for each k, drawn at random, with repetition; all of them where there are no more.
+        draws: paths for each k, drawn at random, with repetition, for each net anew; all where there are no more.
 
     Returns:
         One row per k: `blocks` (k, from 0 to n), `paths`, the logarithm to base 10 of how many there are,
@@ -45,7 +46,7 @@ def paths(net: nn.Module, data: ImageData, part: str = "train", images: int = 64
     changed = with_batch_statistics(net).double().requires_grad_(True)
     watched = [Watched(block) for block in residual(changed)]
     pixels, labels = one_batch(data, part, images)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed_from(net))
     with torch.enable_grad():
         loss = F.cross_entropy(changed(pixels.double()), labels)
         added = [w.shortcut(w.x) for w in watched if w.shortcut is not None]

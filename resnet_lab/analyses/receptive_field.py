@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from resnet_lab.analyses.measured import Rows, convolutions, evaluated, one_batch
+from resnet_lab.analyses.measured import Rows, convolutions, evaluated
 from resnet_lab.checks import UserError, check_positive
 from resnet_lab.data import ImageData
 
@@ -28,8 +28,7 @@ def receptive_field(net: nn.Module, data: ImageData, size: int = 33, images: int
         ValueError: a number is not a positive integer.
     """
     check_positive(size=size, images=images)
-    channels = one_batch(data, "train", 1)[0].shape[1]
-    noise = torch.randn(images, channels, size, size, generator=torch.Generator().manual_seed(0)).double()
+    noise = torch.randn(images, data.in_channels, size, size, generator=torch.Generator().manual_seed(0)).double()
     watched = evaluated(net).double()
     outputs: dict[str, Tensor] = {}
     for name, layer in convolutions(watched).items():

@@ -11,7 +11,7 @@ from torch import nn
 
 from resnet_lab.analyses.landscape import direction, measured_on, move
 from resnet_lab.analyses.measured import Rows, evaluated
-from resnet_lab.checks import check_at_least, check_positive
+from resnet_lab.checks import UserError, check_at_least, check_positive
 from resnet_lab.data import ImageData
 
 # What bends less than this share of the loss at that point counts as straight. Far from the weights the loss may
@@ -46,6 +46,7 @@ def roughness(
         the sections.
 
     Raises:
+        UserError: the loss is not finite.
         ValueError: there is no such part, a number is not a positive integer, or `points` not one from 3.
     """
     check_positive(images=images, sections=sections)
@@ -61,6 +62,8 @@ def roughness(
         for place in places:
             move(moved, middle, [place * step for step in along])
             losses.append(measured_on(moved, batches)["loss"])
+        if not all(map(math.isfinite, losses)):
+            raise UserError("the loss along a line through the weights is not finite; the net has diverged")
         found.append((not_convex(losses), detour(losses), climb(losses)))
     means = map(statistics.fmean, zip(*found, strict=True))
     return [{"sections": sections, **dict(zip(("not_convex", "detour", "climb"), means, strict=True))}]

@@ -45,4 +45,7 @@ def multistep(rate: float, iterations: int) -> list[float]:
 
 def seed_from(net: nn.Module) -> int:
     """One that nets of other weights do not share, so that what is drawn for each of them is independent."""
-    return zlib.crc32(next(net.parameters()).detach().cpu().contiguous().numpy().tobytes())
+    seed = 0
+    for weights in net.parameters():
+        seed = zlib.crc32(weights.detach().cpu().contiguous().numpy().tobytes(), seed)
+    return seed

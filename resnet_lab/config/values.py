@@ -71,7 +71,7 @@ def one_of(*words: str) -> Rule:
 NAME = Rule(is_name, "letters, digits, dots, dashes and underscores, at most 80")
 SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 SWITCH_OR_NULL = Rule(lambda value: value is None or isinstance(value, bool), "true, false or null")
-FOLDER = Rule(is_text, "a folder")
+FOLDER = Rule(lambda value: is_text(value) and value[0] != "~", "a folder, its path in full without ~")
 SEED = Rule(lambda value: is_integer(value, 0, 2**32 - 1), "an integer from 0 to 2**32 - 1")
 TARGET = Rule(is_text, "the dotted name of a class or function")
 FACTORY = Rule(lambda value: value is True, "true, as it is finished once the network is there")

@@ -32,8 +32,8 @@ class Digits(ImagesInMemory):
 class MNIST(ImagesInMemory):
     """Handwritten digits, 28x28: 60,000 training and 10,000 test images.
 
-    Reads the IDX files (plain or .gz) in `root/MNIST/raw`, torchvision's layout, or in root itself, the layout of
-    distributions; downloads them otherwise.
+    Reads the IDX files (plain or .gz) in `root/MNIST/raw`, torchvision's layout, else in root itself, the layout
+    of distributions; downloads them otherwise. Fashion-MNIST's have the same names: root must have one set alone.
 
     Args:
         max_images: limit per file; a file whose header claims more is not unpacked.
@@ -49,12 +49,13 @@ class MNIST(ImagesInMemory):
         self.max_images = max_images
 
     def load(self) -> tuple[Images, Images]:
-        folder = self.root / self.source.__name__ / "raw"
-        if any(self.root.glob("*-ubyte*")):
-            folder = self.root
-        elif not folder.parent.exists():
-            name = self.source.__name__
-            self.download(name, name, lambda root: self.source(root, download=True))
+        name = self.source.__name__
+        folder = self.root / name / "raw"
+        if not folder.parent.exists():
+            if any(self.root.glob("train-images-idx3-ubyte*")):
+                folder = self.root
+            else:
+                self.download(name, name, lambda root: self.source(root, download=True))
         size, classes, most = self.image_size, self.num_classes, self.max_images
         train, test = (read_idx_images(folder, part, size, classes, most) for part in ("train", "t10k"))
         return train, test
@@ -92,7 +93,8 @@ class CIFAR10(ImagesInMemory):
         if not folder.exists():
             self.download(source.__name__, folder.name, lambda root: source(root, download=True))
         # the Python version is pickled: no file may be opened before its sum is verified
-        check_md5(folder, [*source.train_list, *source.test_list])
+        about = [source.meta["filename"], source.meta["md5"]]
+        check_md5(folder, [*source.train_list, *source.test_list, about])
         self.official = True
         parts = [source(self.root, train=train) for train in (True, False)]
         train_part, test_part = (

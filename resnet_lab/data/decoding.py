@@ -57,7 +57,8 @@ def still_size(content: Any) -> tuple[int, int]:
     """
     try:
         with opened(content) as image:
-            if image.format != "PNG" and getattr(image, "is_animated", False):
+            # of an MPO, a JPEG with previews, the decoder reads the first picture alone
+            if image.format not in ("PNG", "MPO") and getattr(image, "is_animated", False):
                 raise ValueError("several pictures in one file")
             return image.size
     except OSError as error:
@@ -68,6 +69,8 @@ def orientation(content: Any) -> int:
     """EXIF's number for how an image (N,) of bytes is to be shown; 1 for as it is stored."""
     # Pillow raises whatever broken EXIF data make it
     with contextlib.suppress(Exception), opened(content) as image:
+        for name in ("xmp", "XML:com.adobe.xmp"):  # where Pillow would look next, and the decoder does not
+            image.info.pop(name, None)
         return int(image.getexif().get(ORIENTATION, 1))
     return 1
 

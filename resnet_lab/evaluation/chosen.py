@@ -30,7 +30,7 @@ def chosen(runs: Any) -> tuple[list[Stored], bool]:
     paths = [Path(path).expanduser() for path in as_list(runs)]
     if missing := [str(path) for path in paths if not path.exists()]:
         raise UserError(f"runs: {missing[0]} does not exist")
-    found: dict[Path, Stored] = {}
+    found: dict[tuple[Path, Path], Stored] = {}
     left_out: dict[Path, str] = {}
     for path in (path.resolve() for path in paths):
         under = Found({path.parents[1]}, {}) if path.is_file() else find_runs(path)
@@ -40,7 +40,8 @@ def chosen(runs: Any) -> tuple[list[Stored], bool]:
             if job := other_job(run):
                 say(f"{directory}: {job}, left out")
             elif run.record_path.exists():
-                found[directory] = Stored(run, path if path.is_file() else run.checkpoint_path)
+                checkpoint = path if path.is_file() else run.checkpoint_path
+                found[directory, checkpoint] = Stored(run, checkpoint)
             else:
                 left_out[directory] = "missing, nothing to evaluate"
     for what, reason in left_out.items():

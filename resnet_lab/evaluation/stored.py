@@ -11,6 +11,7 @@ from torch import nn
 from resnet_lab.checks import UserError, check_choice
 from resnet_lab.config.build import build
 from resnet_lab.data import ImageData
+from resnet_lab.models.backbone import backbone_of
 from resnet_lab.models.count import check_takes_images
 from resnet_lab.runs.directory import Run
 from resnet_lab.runs.find import run_at
@@ -18,7 +19,7 @@ from resnet_lab.runs.sealed import digest_of
 from resnet_lab.training.checkpoint import is_of, newest_whole, read_checkpoint
 from resnet_lab.training.job import build_net
 from resnet_lab.weights.files import load_weights
-from resnet_lab.weights.start import start_from
+from resnet_lab.weights.start import freeze, start_from
 
 AT = ("last", "initialization")
 
@@ -107,6 +108,7 @@ def at_initialization(run: Run, record: dict[str, Any]) -> Subject:
         with isolate_rng():
             seed_everything(config["seed"], verbose=False)
             data, net = build_net(config)
+        freeze(backbone_of(net), config.get("freeze", ()))
     except (LookupError, TypeError, AttributeError) as error:
         raise damaged(run, f"its config builds no net ({type(error).__name__}: {error})") from error
     data.may_download = False  # a record may come from anyone

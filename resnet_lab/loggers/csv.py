@@ -41,6 +41,8 @@ class CSV(Logger):
         rows = []
         if self.path.exists():
             whole_lines = read_regular(self.path, MOST_METRICS).rpartition("\n")[0]
-            rows = [line for line in whole_lines.splitlines()[1:] if int(line.partition(",")[0]) <= self.iteration]
+            rows = [
+                line for line in whole_lines.splitlines()[1:] if int(line.partition(",")[0] or 0) <= self.iteration
+            ]
         write_atomically(self.path, "".join(f"{line}\n" for line in [",".join(COLUMNS), *rows]))
         self.begun = True

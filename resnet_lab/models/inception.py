@@ -29,7 +29,7 @@ class Branches(nn.ModuleList):
 
 
 def filters_of(module: str, width: int) -> list[int]:
-    """The number of filters of each convolution in a module, branch by branch, in GoogLeNet's proportions."""
+    """The filters of each convolution in a module, branch by branch, about in GoogLeNet's proportions."""
     if module == "naive":
         return [width, 2 * width, width // 2]
     return [width, width, 2 * width, width // 4, width // 2, width // 2]

@@ -172,16 +172,21 @@ class AtLeast(nn.Module):
         return x if list(x.shape[2:]) == sizes else F.adaptive_avg_pool2d(x, (sizes[0], sizes[1]))
 
 
+def averages(net: Any) -> bool:
+    """Whether the net has global average pooling before its linear layers, as with `stem=cifar`."""
+    return net.avgpool.output_size in (1, (1, 1))
+
+
 def fully_convolutional(net: nn.Module) -> nn.Module:
     """Convert a net to accept images of any size (Section 3.4): VGG's and AlexNet's linear layers become
     convolutions, and the class scores are averaged over their positions. Nets with global average pooling accept
     any size already and are returned as they are.
     """
-    if not isinstance(net, models.VGG | models.AlexNet):
+    if not isinstance(net, models.VGG | models.AlexNet) or averages(net):
         return net
-    linear = [layer for layer in net.classifier if not isinstance(layer, nn.Dropout)]
     size = net.avgpool.output_size
     kernel = size if isinstance(size, tuple) else (size, size)
+    linear = [layer for layer in net.classifier if not isinstance(layer, nn.Dropout)]
     layers: list[nn.Module] = [AtLeast(kernel)]
     for layer in linear:
         if isinstance(layer, nn.Linear):

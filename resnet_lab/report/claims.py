@@ -6,10 +6,14 @@ Every claim stands alone, with a two-sided interval at 95 % over the seeds, not 
 - *not shown*: the whole interval is on the other side;
 - *undecided*: neither, or a net has fewer than two seeds, or no such runs.
 
+Values that are only known to be large, those of nets that never got there, have no mean: Mann and Whitney's test
+of their ranks takes the interval's place, at a one-sided 2.5 %.
+
 A trend is shown where Kendall's rank correlation has the claim's sign and a one-sided p-value below 2.5 %, and not
 shown where it has the other one. Errors are those of runs that left guessing; how many did not is said.
 """
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -27,6 +31,7 @@ from resnet_lab.runs.identity import sanitize
 from resnet_lab.runs.validity import is_number
 
 LEVEL = (1 - CONFIDENCE) / 2
+MOST_ORDERS = 10_000  # that are gone through one by one
 OUTCOMES = ("shown", "not shown", "undecided")
 
 
@@ -95,7 +100,7 @@ def counts(found: Sequence[Judged]) -> str:
 def judge(study: Study, claim: Claim) -> Judged:
     try:
         outcome, effect = trend(study, claim) if claim.over else difference(study, claim)
-    except Unclear as error:
+    except (Unclear, ArithmeticError) as error:  # or values too large or too small to compute with
         return Judged(claim, "undecided", f"{str(error)[:1].upper()}{str(error)[1:]}.")
     return Judged(claim, outcome, effect)
 
@@ -104,6 +109,8 @@ def difference(study: Study, claim: Claim) -> tuple[str, str]:
     of = one_net(study, claim.of, claim.measure)
     if isinstance(claim.than, dict):
         than = one_net(study, claim.than, claim.measure)
+        if of.censored or than.censored:
+            return by_ranks(claim, of, than)
         gap = combine((1, of.found), (-1, than.found))
         nets, effect = [of, than], f"{of.name} {amount(gap, claim.measure, signed=True)} against {than.name}"
     else:
@@ -112,9 +119,9 @@ def difference(study: Study, claim: Claim) -> tuple[str, str]:
         gap = Estimate(gap.value - claim.than, gap.error, gap.degrees)
     remarks = [remark for net in nets for remark in reservations(net)]
     outcome = outcome_of(gap.interval, claim)
-    if not is_bound(claim, nets, outcome):
+    if not is_bound(claim, nets, outcome, gap.value):
         outcome, remarks = "undecided", [*remarks, "which could change it"]
-    means = ", ".join(f"{net.name} {spread(net.found, claim.measure)}" for net in nets)
+    means = ", ".join(f"{net.name} {spread(net, claim.measure)}" for net in nets)
     words = f" ({'; '.join(remarks)})" if remarks else ""
     return outcome, f"{claim.measure.told}: {effect}{words}. {means}."
 
@@ -130,24 +137,60 @@ def outcome_of(interval: tuple[float, float] | None, claim: Claim) -> str:
     return "shown" if inside else "not shown" if outside else "undecided"
 
 
-def is_bound(claim: Claim, nets: Sequence[Values], outcome: str) -> bool:
-    """Whether values that are at least as large as they are said to be leave the outcome as it is."""
-    of, than = nets[0].censored, sum(net.censored for net in nets[1:])
+def by_ranks(claim: Claim, of: Values, than: Values) -> tuple[str, str]:
+    """Mann and Whitney's test, for values of which some are only known to be large: they have no mean."""
+    sides = {"more": ("greater", "less"), "less": ("less", "greater")}.get(claim.how, ())
+    chances = [chance_of_ranks(of.found, than.found, side) for side in sides]
+    outcome = outcome_of_chances(*chances) if chances and not claim.by else "undecided"
+    remarks = [*reservations(of), *reservations(than)]
+    if not is_bound(claim, [of, than], outcome, 0.0):
+        outcome, remarks = "undecided", [*remarks, "which could change it"]
+    test = f", Mann and Whitney's one-sided p {p(chances[0])}" if chances else ""
+    nets = f"{of.name} {spread(of, claim.measure)}, {than.name} {spread(than, claim.measure)}"
+    return outcome, f"{claim.measure.told}: {of.name} against {than.name}{test} ({'; '.join(remarks)}). {nets}."
+
+
+def chance_of_ranks(of: Sequence[float], than: Sequence[float], side: str) -> float:
+    """The one-sided p-value of the sum of ranks: exact, ties included, where there are not too many orders."""
+    from scipy.stats import mannwhitneyu, rankdata  # takes a while
+
+    if math.comb(len(of) + len(than), len(of)) > MOST_ORDERS:
+        return float(mannwhitneyu(of, than, alternative=side, method="asymptotic").pvalue)
+    ranks: list[float] = rankdata([*of, *than]).tolist()
+    sign = 1 if side == "greater" else -1
+    sums = [sign * sum(some) for some in itertools.combinations(ranks, len(of))]
+    return sum(one >= sign * sum(ranks[: len(of)]) for one in sums) / len(sums)
+
+
+def outcome_of_chances(claimed: float, opposite: float) -> str:
+    """The outcome by the one-sided p-values of what is claimed and of its opposite."""
+    return "shown" if claimed < LEVEL else "not shown" if opposite < LEVEL else "undecided"
+
+
+def is_bound(claim: Claim, nets: Sequence[Values], outcome: str, gap: float) -> bool:
+    """Whether the outcome holds whatever the values are that are only known to be large, or left out as such."""
+    of, than = (sum(net.censored + net.not_started for net in some) for some in (nets[:1], nets[1:]))
     if not of and not than:
         return True
-    larger = (claim.how == "more") == (outcome == "shown")  # whether the outcome is that the first is the larger
-    return claim.how != "alike" and outcome != "undecided" and not (than if larger else of)
+    if outcome == "undecided" or (claim.how, outcome) == ("alike", "shown"):
+        return False
+    # whether the outcome is that the first is the larger
+    larger = gap > 0 if claim.how == "alike" else (claim.how == "more") == (outcome == "shown")
+    return not (than if larger else of)
 
 
 def trend(study: Study, claim: Claim) -> tuple[str, str]:
     """Kendall's tau-b between a setting and the measure, over all seeds of all nets."""
     from scipy.stats import kendalltau  # takes a while
 
-    found = [(group.settings[claim.over], values_of(group, claim.measure)) for group in fitting(study, claim)]
+    groups = fitting(study, claim)
+    found = [(group.settings[claim.over], values_of(group, claim.measure)) for group in groups]
     xs = [x for x, values in found for _ in values.found]
     ys = [y for _, values in found for y in values.found]
     if not all(is_number(x) for x in xs):
         raise Unclear(f"{claim.over} is not a number, and has no order")
+    if len({x for x, _ in found}) < len(found):
+        raise Unclear(f"several nets have the same {claim.over}: {', '.join(group.name for group in groups)}")
     if len(set(xs)) < 3:
         raise Unclear(f"there are fewer than three values of {claim.over} to see a trend in")
     tau, rising = (float(value) for value in kendalltau(xs, ys, alternative="greater"))
@@ -155,12 +198,11 @@ def trend(study: Study, claim: Claim) -> tuple[str, str]:
     if math.isnan(tau):  # all values are the same
         tau, rising, falling = 0.0, 0.5, 0.5
     claimed, opposite = (rising, falling) if claim.how == "rising" else (falling, rising)
-    means = ", ".join(f"{v.name} {spread(v.found, claim.measure)}" for _, v in sorted(found, key=lambda f: f[0]))
+    means = ", ".join(f"{net.name} {spread(net, claim.measure)}" for _, net in sorted(found, key=lambda f: f[0]))
     remarks = [remark for _, net in found for remark in reservations(net)]
     words = f" ({'; '.join(remarks)})" if remarks else ""
     effect = f"{claim.measure.told}: Kendall's tau {tau:+.2f} over {len(xs)} runs, one-sided p {p(claimed)}{words}"
-    outcome = "shown" if claimed < LEVEL else "not shown" if opposite < LEVEL else "undecided"
-    return outcome, f"{effect}. {means}."
+    return outcome_of_chances(claimed, opposite), f"{effect}. {means}."
 
 
 def fitting(study: Study, claim: Claim) -> list[Group]:
@@ -271,7 +313,9 @@ def amount(estimate: Estimate, measure: Measure, signed: bool) -> str:
     return f"{estimate.value:{form}}{unit}{words}"
 
 
-def spread(values: Sequence[float], measure: Measure) -> str:
+def spread(net: Values, measure: Measure) -> str:
+    values = net.found
     form, unit = (".2f", " %") if measure.is_error else (".3g", "")
-    deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):{form}}{deviation}{unit} (n = {len(values)})"
+    deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 and not net.censored else ""
+    least = "at least " if net.censored else ""
+    return f"{least}{statistics.fmean(values):{form}}{deviation}{unit} (n = {len(values)})"

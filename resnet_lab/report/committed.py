@@ -69,7 +69,7 @@ def parse(text: str, folder: Path, number: int) -> Result:
             [check_evaluation(entry) for entry in found["evaluations"]],
             [unpacked(entry) for entry in found.get("analyses", [])],
         )
-        if result.record and result.status != "unreadable":
+        if result.record or result.status == "completed":
             check_curve(curve.steps, {key: getattr(curve, key) for key in CURVES})
             check_record(result.record, curve)
     except (

@@ -25,7 +25,11 @@ def has_costs(study: Study) -> bool:
 
 
 def counted(study: Study) -> list[Group]:
-    return [group for group in study.groups if group.values("multiply_adds") and group.values("test_error")]
+    return [group for group in study.groups if all(map(group.values, needed(group)))]
+
+
+def needed(group: Group) -> tuple[str, ...]:
+    return "multiply_adds", "test_error", group.training_error
 
 
 def draw_costs(study: Study, folder: Path) -> None:

@@ -95,9 +95,10 @@ function hover(panel, nets, event) {
   const s = iterationAt(panel, event);
   const shown = nets.filter(n => n.steps.length && !hidden.has(n));
   if (!shown.length || s < view.from || s > view.to * 1.02) return leave(panel);
-  const at = shown[0].steps[nearest(shown[0].steps, s)], guide = svg.querySelector(".guide");
+  const at = shown.map(n => n.steps[nearest(n.steps, s)]).reduce((a, b) => Math.abs(b - s) < Math.abs(a - s) ? b : a);
+  const there = shown.filter(n => n.steps.at(-1) >= at), guide = svg.querySelector(".guide");
   guide.setAttribute("x1", x(at)); guide.setAttribute("x2", x(at)); guide.style.display = "";
-  tip.replaceChildren(element("b", {}, `iteration ${at.toLocaleString("en")}`), ...shown.map(n => describe(n, nearest(n.steps, at))));
+  tip.replaceChildren(element("b", {}, `iteration ${at.toLocaleString("en")}`), ...there.map(n => describe(n, nearest(n.steps, at))));
   tip.style.display = "block";
   const right = event.clientX - box.left < box.width / 2;
   tip.style.left = (event.clientX - box.left + (right ? 14 : -14 - tip.offsetWidth)) + "px";

@@ -125,13 +125,14 @@ def shortened(height: float | None) -> float | None:
 
 
 def net(study: Study, group: Group) -> dict[str, Any]:
+    runs = [run for run in group.completed or group.results if run.curve.steps]
     drawn: dict[str, Any] = {
         "name": group.title,
         "panel": panel(study, group),
         "colour": colour(study, group),
-        "seeds": len(group.completed) or len(group.results),
+        "seeds": len(runs),
     }
-    singles = group.completed if 1 < len(group.completed) < BAND_FROM else []
+    singles = runs if 1 < len(runs) < BAND_FROM else []
     for key in CURVES:
         steps, means, deviations = group.mean_curve(key)
         drawn["steps"] = steps

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_lab.checks import UserError
-from resnet_lab.config.tasks import name_of
+from resnet_lab.config.tasks import CLASSIFICATION, name_of
 from resnet_lab.runs.directory import Run, end_of
 from resnet_lab.runs.find import find_runs
 from resnet_lab.runs.identity import hash_of, hash_of_run, identity, label
@@ -85,7 +85,9 @@ class Result:
 
     @property
     def started(self) -> bool:
-        """Whether the net has ever left guessing; true where the record has no number of classes."""
+        """Whether a classifier has ever left guessing; true where the record has no number of classes."""
+        if name_of(self.config) != CLASSIFICATION:
+            return True
         classes = (self.record.get("data") or {}).get("classes")
         guess = 100 * (1 - 1 / classes) if isinstance(classes, int) and classes > 1 else 100 / GUESSING
         return min(self.curve.train_error, default=0.0) < GUESSING * guess
@@ -137,11 +139,11 @@ class Group:
 
     def trained(self, key: str) -> list[float]:
         """Values from the records of the completed runs that left guessing, one per seed."""
-        return [float(r.record[key]) for r in self.completed if r.started and key in r.record]
+        return [float(r.record[key]) for r in self.completed if r.started and r.record.get(key) is not None]
 
     def values(self, key: str) -> list[float]:
         """Values from the records of the completed runs, one per seed."""
-        return [float(result.record[key]) for result in self.completed if key in result.record]
+        return [float(result.record[key]) for result in self.completed if result.record.get(key) is not None]
 
     def mean_curve(self, key: str) -> tuple[list[int], list[float], list[float]]:
         """Steps, means and standard deviations over the completed runs, or over all if none is."""

@@ -235,7 +235,7 @@ def comparison(study: Study) -> str:
     best = min(nets, key=lambda group: statistics.fmean(finals(group)))
     front = [group.name for group in sorted(nets, key=cost) if not any(beats(other, group) for other in nets)]
     return (
-        f"Of {len(nets)} nets trained alike, {best.name} has the lowest training error, "
+        f"Of {len(nets)} nets trained alike, {best.name} has the lowest mean training error, "
         f"{spread(finals(best))}; none with as few multiply-adds has a lower one than {', '.join(front)}."
     )
 

@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 from resnet_lab.runs.processes import python
 from resnet_lab.runs.signals import PARENT, end_with_parent, held
 
-LONGEST_REQUEST = 1 << 20  # bytes; an environment has some thousands
 LOOK_EVERY = 0.02  # seconds
 
 

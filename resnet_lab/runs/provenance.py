@@ -86,7 +86,9 @@ def commit() -> dict[str, Any] | None:
     if not (here / ".git").exists() or not shutil.which("git"):
         return None
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True).stdout.strip()
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None  # as where the checkout is another user's
 
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    head, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
+    return {"commit": head, "dirty": bool(changed)} if head and changed is not None else None

@@ -120,7 +120,7 @@ def read_analyses(run: Run, record: dict[str, Any]) -> tuple[list[Analysis], str
     for entry in entries(run.directory / NAME):
         try:
             found.append(read_analysis(run, record, entry))
-        except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
             left_out.append(f"{FOLDER}/{entry.get('file')} is left out: {error}.")
     return found, " ".join(left_out)
 

@@ -97,8 +97,7 @@ def is_to_be_set_aside(run: Run, config: dict[str, Any]) -> bool:
     begun_by_force = isinstance(before.get("config"), dict) and before["config"].get("force") is True
     if not before or before.get("status") == "completed" or not begun_by_force:
         return bool(before)
-    refused = before.get("status") == "failed" and "force=true" in str(before.get("error"))
-    return refused or bool(run_differences(before["config"], config))
+    return before.get("status") == "failed" or bool(run_differences(before["config"], config))
 
 
 def wait_for_first_process(config: dict[str, Any]) -> Run | None:
@@ -110,13 +109,12 @@ def wait_for_first_process(config: dict[str, Any]) -> Run | None:
     check_machine(config)
     run = Run(config["run_dir"])
     patience = time.monotonic() + FOLLOW
-    while not run.owner():
-        if run.is_complete() and not config["force"]:
-            return None
+    # the first process owns a complete run, too, for as long as it takes to see that it is
+    while not (complete := run.is_complete() and not config["force"]) and not run.owner():
         if time.monotonic() > patience:
             raise UserError(f"the first process of {run.directory} has not begun after {FOLLOW:.0f} seconds")
         time.sleep(0.1)
-    return run
+    return None if complete else run
 
 
 def check_same_run(run: Run, before: dict[str, Any], config: dict[str, Any]) -> None:

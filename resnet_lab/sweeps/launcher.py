@@ -27,6 +27,7 @@ from resnet_lab.runs.directory import Run
 from resnet_lab.runs.identity import differences
 from resnet_lab.runs.jobs import trains
 from resnet_lab.runs.plan import add_to_plan
+from resnet_lab.runs.processes import started_outside
 from resnet_lab.runs.signals import EXIT_INTERRUPTED, handle_signals
 from resnet_lab.sweeps.analyses import analyze, asked_for, asked_in, check_analyses
 from resnet_lab.sweeps.beginning import check_start
@@ -96,6 +97,11 @@ class SweepLauncher(Launcher, Generic[JobT]):
         Raises:
             UserError: one of them cannot run, or two would share a directory.
         """
+        if place := started_outside():
+            raise UserError(
+                f"{place.starter} started {place.processes} processes, and a sweep starts those of its runs "
+                "itself; give it one run at a time, or take hydra/launcher=slurm"
+            )
         configs = [self._compose(tuple(overrides)) for overrides in job_overrides]
         check_distinct(configs)
         for config in configs:

@@ -119,10 +119,10 @@ class SearchSweeper(Sweeper):
         for trial, config in zip(trials, configs, strict=True):
             run = Run(config["run_dir"])
             if run.is_complete():
-                study.tell(trial.number, run.record()["val_error"])
+                study.tell(trial.number, run.record()["val_error"], skip_if_finished=True)  # by the same search
             elif not self.jobs.stopping or run.status() == "failed":  # others were stopped, and are to be resumed
                 failed = True
-                study.tell(trial.number, state=failed_state())
+                study.tell(trial.number, state=failed_state(), skip_if_finished=True)
         if ended and self.jobs.stopping:
             raise ended
         return failed

@@ -22,10 +22,12 @@ class CheckingSweeper(BasicSweeper):
             UserError: a job cannot run, or the sweep's folder cannot be made.
         """
         batches: list[list[list[str]]] = BasicSweeper.split_arguments(overrides, max_batch_size)
-        if isinstance(self.launcher, SweepLauncher):
-            self.launcher.check([job for batch in batches for job in batch])
-            self._make_folder()
-        return batches
+        if not isinstance(self.launcher, SweepLauncher):
+            return batches
+        jobs = [job for batch in batches for job in batch]
+        self.launcher.check(jobs)
+        self._make_folder()
+        return [jobs]  # whose number at once is the launcher's, and of which one that fails stops no other
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose the jobs, unless this launcher has done so already."""

@@ -30,7 +30,7 @@ REGION_HEADS = ("mlp", "rest")
 SURE = 0.5  # the score from which a box is drawn
 # COCO's, in double precision: torchmetrics' own are rounded, and a recall of 0.3 would be below its 0.3
 OVERLAPS, RECALLS = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
-SIZES = ("small", "medium", "large")  # COCO's: below 32x32 pixels, below 96x96, and above
+SIZES = ("small", "medium", "large")  # below 32x32 pixels, below 96x96, and above, as COCO's, but of boxes
 
 
 class Sampled(RoIHeads):  # type: ignore[misc]
@@ -48,11 +48,26 @@ class Sampled(RoIHeads):  # type: ignore[misc]
         return sampled
 
     def forward(self, *given: Any) -> Any:
-        def keep(module: nn.Module, _: Any, output: tuple[Tensor, Tensor]) -> None:
+        def keep(module: nn.Module, _: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
             self.taken = output[0].detach().argmax(1)
+            return tuple(map(precise, output))
 
         with self.box_predictor.register_forward_hook(keep):
             return super().forward(*given)
+
+
+def precise(numbers: Tensor) -> Tensor:
+    """In float32 at least: torchvision computes boxes in the precision of what is predicted, and coordinates in
+    16 bits are rounded to several pixels."""
+    return numbers.float() if numbers.itemsize < torch.float32.itemsize else numbers
+
+
+class PreciseHead(RPNHead):  # type: ignore[misc]
+    """torchvision's, in any precision of the Trainer."""
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        scores, boxes = super().forward(features)
+        return list(map(precise, scores)), list(map(precise, boxes))
 
 
 class FasterRCNN(OnBackbone):
@@ -133,8 +148,9 @@ class AveragePrecision(Measure):
     """Mean average precision in percent, as COCO defines it, by torchmetrics.
 
     The `error` is 100 less `map_50`, the one of boxes that overlap an object's by half. `map` is the mean over
-    overlaps from 0.5 to 0.95; `map_small` and its like are those of objects of a size, where there are any. With
-    `of_classes` there is one for each class that is annotated, too.
+    overlaps from 0.5 to 0.95; `map_small` and its like are those of objects whose boxes have a size (COCO takes
+    the area of the outline), where there are any. With `of_classes` there is one for each class that is annotated,
+    too.
     """
 
     def __init__(self, of_classes: bool) -> None:
@@ -294,7 +310,7 @@ class Detection(Task):
         """The region proposal network (arXiv:1506.01497), with torchvision's thresholds."""
         kept = dict.fromkeys(("training", "testing"), self.proposals)
         before = {name: 10 * count for name, count in kept.items()}  # the suppression of overlapping ones
-        head = RPNHead(backbone.channels, self.anchors.num_anchors_per_location()[0])
+        head = PreciseHead(backbone.channels, self.anchors.num_anchors_per_location()[0])
         return RegionProposalNetwork(
             self.anchors,
             head,

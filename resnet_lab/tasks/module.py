@@ -118,6 +118,7 @@ class TaskModule(LightningModule):
         self.register_buffer("diverged_at", torch.tensor(-1), persistent=False)
         self._recent_lr: deque[tuple[int, float]] = deque(maxlen=CHECK_EVERY)  # iteration, rate
         self._own_statistics: list[tuple[Tensor, Tensor]] = []
+        self.logged: set[str] = set()  # the tags of its own values: callbacks may log under train/ and val/, too
         for name in PARTS:
             self.add_module(f"{name}_tally", measures(name))
 
@@ -228,6 +229,7 @@ class TaskModule(LightningModule):
         for key, mean in means.items():
             value = torch.tensor(mean, dtype=torch.float64, device=self.device)  # NCCL reduces nothing on a CPU
             self.log(f"{name}/{key}", value, logger=False, sync_dist=True)
+            self.logged.add(f"{name}/{key}")
 
     def _observe(self, wrong: Tensor, counted: int) -> None:
         """Tell a schedule that is warming up how many were wrong, over all processes."""

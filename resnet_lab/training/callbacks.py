@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from collections.abc import Collection
 from functools import reduce
 from types import FrameType
 from typing import Any
@@ -285,10 +286,10 @@ class Curves(Callback):
         if images:  # none where an evaluation is repeated, which keeps the speed measured before it
             self.images_per_second = images / (time.perf_counter() - self.since)
 
-    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: TaskModule) -> None:  # type: ignore[override]
         self.evaluations += trainer.state.fn == "fit"
         if trainer.state.fn == "fit" and trainer.is_global_zero:
-            self._write(trainer)
+            self._write(trainer, module.logged)
         self.since = time.perf_counter()
 
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -317,9 +318,11 @@ class Curves(Callback):
             )
         self.rows = found
 
-    def _write(self, trainer: Trainer) -> None:
+    def _write(self, trainer: Trainer, tags: Collection[str]) -> None:
         measured = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
-        errors = {tag: value for tag, value in measured.items() if tag.startswith(("train/", "val/"))}
+        errors = {
+            tag: value for tag, value in measured.items() if tag in tags and tag.startswith(("train/", "val/"))
+        }
         row = {"step": trainer.global_step, "epoch": trainer.current_epoch, "lr": self.lr}
         row |= {tag.replace("/", "_"): value for tag, value in errors.items()}
         row["images_per_second"] = round(self.images_per_second, 1)

@@ -2,17 +2,20 @@
 
 import io
 import os
-from collections.abc import Collection
+import pickle
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
+from resnet_lab.checks import UserError
 from resnet_lab.files import check_not_packed, sync
 from resnet_lab.runs.directory import previous
 from resnet_lab.runs.identity import hash_of_run
 from resnet_lab.runs.sealed import sealed, unsealed
+from resnet_lab.text import one_line
 
 
 class VerifiedCheckpointIO(CheckpointIO):
@@ -21,6 +24,8 @@ class VerifiedCheckpointIO(CheckpointIO):
     Only tensors and plain types are unpickled.
     """
 
+    tried = False  # whether a checkpoint of this process can be read again
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,6 +33,9 @@ class VerifiedCheckpointIO(CheckpointIO):
             make_room(place)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
+        if not self.tried:
+            check_plain(buffer, checkpoint.get("callbacks", {}))
+            self.tried = True
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         beside.unlink(missing_ok=True)  # or a link planted there would be followed
         try:
@@ -55,6 +63,22 @@ class VerifiedCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+def check_plain(buffer: io.BytesIO, callbacks: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that no run could resume from.
+
+    Raises:
+        UserError: some state is not of tensors and plain types.
+    """
+    try:
+        torch.load(io.BytesIO(buffer.getbuffer()), map_location="meta", weights_only=True)
+    except pickle.UnpicklingError as error:
+        cause = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), one_line(error))
+        raise UserError(
+            "a checkpoint must be of tensors, numbers, strings, lists and dicts, and holds something else "
+            f"({cause}); mend the state_dict of a callback, of {', '.join(callbacks)}"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -77,12 +77,12 @@ def export_weights(
     """Write the net's weights to a new file, whole or not at all.
 
     `torchvision` is a state dict under torchvision's names, which torchvision's own classes load if the net has
-    `stem=imagenet`. The channels of a ResNet of option A are reordered for nets that pad on both sides, as
-    published nets do and as `load_weights` expects; `padding="end"` leaves them as they are. `safetensors` has the
-    net's own names. `onnx` is the net in evaluation mode, from `images` (N, *shape), float32, to `logits` (N,
-    num_classes) for any N; it needs `shape`, an image's (C, H, W), and is written only if ONNX Runtime reproduces
-    the net's logits on random images. The network of a task other than classification is written as a state dict
-    under its own names, which are torchvision's for a detector.
+    `stem=imagenet` and their width. The channels of a ResNet of option A are reordered for nets that pad on both
+    sides, as published nets do and as `load_weights` expects; `padding="end"` leaves them as they are.
+    `safetensors` has the net's own names. `onnx` is the net in evaluation mode, from `images` (N, *shape),
+    float32, to `logits` (N, num_classes) for any N; it needs `shape`, an image's (C, H, W), and is written only
+    if ONNX Runtime reproduces the net's logits on random images. The network of a task other than classification
+    is written as a state dict under its own names, which are torchvision's for a detector.
 
     Raises:
         UserError: the file exists or cannot be written, a library is missing, the net cannot be written in this
@@ -260,9 +260,11 @@ def cpu_weights(net: nn.Module) -> dict[str, Tensor]:
 
 def torchvision_weights(net: nn.Module, padding: str) -> dict[str, Tensor]:
     weights = cpu_weights(net)
+    instead = "choose safetensors or onnx"
+    if isinstance(net, GoogLeNet) and not any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()):
+        raise UserError(f"torchvision's GoogLeNet has batch normalization, this one none; {instead}")
     if isinstance(net, VGG | AlexNet | GoogLeNet):
         return weights
-    instead = "choose safetensors or onnx"
     own = list(shared_blocks(net).values())
     if not own:
         raise UserError(f"torchvision has no such net; {instead}")
