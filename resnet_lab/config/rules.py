@@ -12,6 +12,7 @@ from resnet_lab.config.values import (
     FACTORY,
     FOLDER,
     NAME,
+    NOT_FROM_HOME,
     SECONDS,
     SEED,
     SWITCH,
@@ -220,7 +221,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "weights_head": one_of("keep", "new"),
         "freeze": Rule(is_list_of_names, "a list of parts of the net, such as [stem,stage1]", ";"),
         "force": SWITCH,
-        "output_root": FOLDER,
+        "output_root": NOT_FROM_HOME,  # which is a part of paths that Hydra makes
         "run_dir": FOLDER,
         "experiment_name": NAME,
         "run_name": NAME,
