@@ -1,7 +1,7 @@
 // Curves to hover over. Content of #data: what `curves` in page.py returns.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const PANEL = document.getElementById("panel").content.firstChild;
-const W = 520, H = 340, LEFT = 46, RIGHT = 12, TOP = 26, BOTTOM = 40;
+const W = 520, H = 340, LEFT = 46, RIGHT = 24, TOP = 26, BOTTOM = 40;
 const hidden = new Set();
 const last = Math.max(1, ...DATA.nets.map(n => n.steps.at(-1) ?? 0));
 const KEYS = ["train_error", "val_error"];
