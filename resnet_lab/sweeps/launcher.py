@@ -100,7 +100,7 @@ class SweepLauncher(Launcher, Generic[JobT]):
         if place := started_outside():
             raise UserError(
                 f"{place.starter} started {place.processes} processes, and a sweep starts those of its runs "
-                "itself; give it one run at a time, or take hydra/launcher=slurm"
+                "itself; start the sweep without it, or one run at a time"
             )
         configs = [self._compose(tuple(overrides)) for overrides in job_overrides]
         check_distinct(configs)
